@@ -1,0 +1,57 @@
+# make repro   the whole study, set-up included; a second time runs no stage
+# make test    the tests, set-up included
+# make ui      MLflow's user interface on 127.0.0.1
+# make lint, make types, make lock (after a change of pyproject.toml), make clean
+
+PYTHON ?= python3
+PORT ?= 5000
+VENV := $(CURDIR)/.venv
+INSTALLED := $(VENV)/.installed
+UV := $(VENV)/bin/uv
+
+export PATH := $(VENV)/bin:$(PATH)
+export UV_SYSTEM_CERTS := 1
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := true
+export GX_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
+# Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: repro test lint types ui lock clean setup
+
+repro: $(INSTALLED)
+	citylens tidy
+	dvc repro
+	citylens sync
+
+test: $(INSTALLED)
+	pytest
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+
+types: $(INSTALLED)
+	mypy
+
+ui: $(INSTALLED)
+	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --default-artifact-root $(CURDIR)/mlartifacts
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
+	touch $@
+
+lock: $(INSTALLED)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .citylens reports/data_docs

@@ -1,0 +1,1 @@
+"""The only input and output: images, arrays, tables, checkpoints, the tracker, data contracts, segmenters."""

@@ -1,0 +1,126 @@
+"""Image files: any common one is read as upright 8-bit RGB, or refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from citylens.adapters.files import whole_file
+from citylens.settings import InputError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_ROTATES_BY_A_QUARTER = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: upright size in pixels, codec (jpeg, png, ...), and the SHA-256 of its bytes."""
+
+    width: int
+    height: int
+    codec: str
+    sha256: str
+
+
+def read_header(path: Path | str, max_megapixels: float = 1000) -> Header:
+    """The header of an image file, its pixels not decoded.
+
+    Raises:
+        InputError: no such file, empty, no image, or larger than `max_megapixels`.
+    """
+    with _opened(path, max_megapixels) as image:
+        width, height = image.size
+        if image.getexif().get(_ORIENTATION) in _ROTATES_BY_A_QUARTER:
+            width, height = height, width
+        codec = str(image.format).lower()
+    return Header(width, height, "jpeg" if codec == "mpo" else codec, _sha256(path))
+
+
+def read_rgb(path: Path | str, max_megapixels: float = 1000) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB: turned upright by its EXIF tag; grey, palette, CMYK and 16-bit images converted, transparency dropped.
+
+    Raises:
+        InputError: no such file, empty, no image, truncated, or larger than `max_megapixels`.
+    """
+    with _opened(path, max_megapixels) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+            return np.array(_eight_bit(upright, path).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{path}: cannot be decoded: {error}") from None
+
+
+def read_labels(path: Path | str, max_megapixels: float = 1000) -> NDArray[np.uint8]:
+    """(H, W) uint8 label map of one byte a pixel; of a palette image the indices, not the colours.
+
+    Raises:
+        InputError: as `read_rgb`, or not one byte a pixel.
+    """
+    with _opened(path, max_megapixels) as image:
+        if image.mode not in ("L", "P"):
+            raise InputError(f"{path}: a label map of mode {image.mode}; allowed: one byte a pixel (mode L or P)")
+        try:
+            return np.array(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{path}: cannot be decoded: {error}") from None
+
+
+def write_jpeg(path: Path | str, image: NDArray[np.uint8], quality: int) -> None:
+    """(H, W, 3) uint8 RGB as JPEG, colour at full resolution."""
+    with whole_file(path) as draft:
+        Image.fromarray(image).save(draft, "JPEG", quality=quality, subsampling=0)
+
+
+def write_png(path: Path | str, image: NDArray[np.uint8]) -> None:
+    """(H, W) or (H, W, 3) uint8 as PNG."""
+    with whole_file(path) as draft:
+        Image.fromarray(image).save(draft, "PNG")
+
+
+@contextmanager
+def _opened(path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            # The limit below is ours, and named; Pillow's own warning would come on top.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: far above {max_megapixels:g} megapixels (acquire.max_megapixels)") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        raise InputError(f"{path}: not an image; allowed: {', '.join(_FORMATS)}") from None
+    with image:
+        width, height = image.size
+        if width * height > max_megapixels * 1e6:
+            raise InputError(
+                f"{path}: {width} x {height} px; allowed: {max_megapixels:g} megapixels (acquire.max_megapixels)"
+            )
+        yield image
+
+
+def _eight_bit(image: Image.Image, path: Path | str) -> Image.Image:
+    if not image.mode.startswith("I") and image.mode != "F":
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise InputError(f"{path}: pixels of mode {image.mode}; allowed: 8 or 16 bits a channel")
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _sha256(path: Path | str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,146 @@
+"""Where photographs lie: a folder a city, or a manifest. Lists them; reads no pixels."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from citylens.adapters.images import ENDINGS
+from citylens.settings import InputError
+
+REQUIRED = ("path", "city")
+OPTIONAL = ("spot", "labels", "heading", "pitch")
+FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One image of a source; paths relative to the source's root, heading and pitch in degrees or empty."""
+
+    path: str
+    city: str
+    spot: str
+    heading: str = ""
+    pitch: str = ""
+    labels: str = ""
+
+
+def from_folder(root: Path) -> list[Photograph]:
+    """One folder a city. A folder inside a city's is a spot; an image right in it is a spot of its own.
+
+    Raises:
+        InputError: no such folder, or no city in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"acquire.path: {root}: no such folder; allowed: a folder with one folder a city")
+    found = []
+    for file in sorted(root.rglob("*")):
+        inner = file.relative_to(root)
+        hidden = any(part.startswith(".") for part in inner.parts)
+        if file.suffix.lower() in ENDINGS and len(inner.parts) > 1 and not hidden:
+            check_inside(root, inner.as_posix(), f"{root}")
+            spot = inner.parent.as_posix() if len(inner.parts) > 2 else inner.with_suffix("").as_posix()
+            found.append(Photograph(inner.as_posix(), inner.parts[0], spot))
+    if not found:
+        raise InputError(
+            f"acquire.path: {root} holds no images; allowed: one folder a city with {', '.join(ENDINGS)} files"
+        )
+    return found
+
+
+def from_manifest(root: Path, name: str) -> list[Photograph]:
+    """The rows of a CSV with the columns path, city and optionally spot, labels, heading, pitch; others are left out.
+
+    Without a spot, an image is a spot of its own.
+
+    Raises:
+        InputError: no such file, a column is missing, a row is incomplete or doubled, or a path is unknown or leaves the folder.
+    """
+    path = root / name
+    if not path.is_file():
+        raise InputError(
+            f"acquire.manifest: {path}: no such file; allowed: a CSV with the columns {', '.join(REQUIRED)}"
+        )
+    photographs = list(_rows(path))
+    doubled = [file for file, count in Counter(photograph.path for photograph in photographs).items() if count > 1]
+    if doubled:
+        raise InputError(f"{path}: {len(doubled)} path(s) stand in several rows; first: {doubled[0]}")
+    for number, photograph in enumerate(photographs, start=2):
+        for file in filter(None, (photograph.path, photograph.labels)):
+            check_inside(root, file, f"{path}, row {number}")
+    return photographs
+
+
+def _rows(path: Path) -> Iterator[Photograph]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or [])]
+            if missing:
+                found = ", ".join(reader.fieldnames or []) or "nothing"
+                raise InputError(
+                    f"{path}: column {missing[0]} is missing; required: {', '.join(REQUIRED)}; found: {found}"
+                )
+            for number, row in enumerate(reader, start=2):
+                yield _photograph(row, f"{path}, row {number}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV in UTF-8: {error}") from None
+
+
+def _photograph(row: dict[str, str | None], where: str) -> Photograph:
+    values = {name: (row.get(name) or "").strip() for name in REQUIRED + OPTIONAL}
+    empty = [name for name in REQUIRED if not values[name]]
+    if empty:
+        raise InputError(f"{where}: {empty[0]} is empty")
+    for name in ("heading", "pitch"):
+        _check_angle(values[name], name, where)
+    values["spot"] = values["spot"] or str(Path(values["path"]).with_suffix(""))
+    return Photograph(**values)
+
+
+def _check_angle(value: str, name: str, where: str) -> None:
+    try:
+        allowed = not value or -360 <= float(value) <= 360
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise InputError(f"{where}: {name} is {value!r}; allowed: degrees from -360 to 360, or nothing")
+
+
+def check_inside(root: Path, file: str, where: str) -> None:
+    """Refuses a path that is absolute, climbs out of the root or leads out of it through a link, or where no file lies.
+
+    Raises:
+        InputError: names the place and the path.
+    """
+    try:
+        target = (root / file).resolve()
+        inside, there = target.is_relative_to(root.resolve()), target.is_file()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where}: {file!r} is no path: {error}") from None
+    if Path(file).is_absolute() or ".." in Path(file).parts or not inside:
+        raise InputError(f"{where}: {file} leaves the folder {root}; allowed: paths inside it")
+    if not there:
+        raise InputError(f"{where}: {file}: no such file in {root}")
+
+
+def choose_cities(photographs: Sequence[Photograph], cities: Sequence[str]) -> list[Photograph]:
+    """The photographs of the named cities (of all, where none is named).
+
+    Raises:
+        InputError: a named city is unknown, fewer than two cities are left, or one has fewer than five images.
+    """
+    counts = Counter(photograph.city for photograph in photographs)
+    unknown = [city for city in cities if city not in counts]
+    if unknown:
+        raise InputError(f"acquire.cities: no images of {unknown[0]}; found: {', '.join(sorted(counts))}")
+    chosen = {city: count for city, count in counts.items() if not cities or city in cities}
+    if len(chosen) < 2:
+        raise InputError(f"one city only ({', '.join(chosen)}); allowed: two or more to tell apart")
+    few = [city for city, count in chosen.items() if count < FEWEST]
+    if few:
+        raise InputError(f"city {few[0]} has {chosen[few[0]]} image(s); allowed: {FEWEST} or more")
+    return [photograph for photograph in photographs if photograph.city in chosen]

@@ -1,0 +1,168 @@
+"""The command `citylens`: a stage by its name, or a way to work with the study. Imports only what the command needs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from citylens import settings
+from citylens.settings import InputError
+
+SUITES = ("images", "splits", "masks", "segmentation")
+STAGES = {
+    "acquire": "bring the images in and write the manifest",
+    "validate": "check a data set against its contract",
+    "prepare": "decode, resize and split the images",
+    "train": "train a network with a seed",
+    "explain": "Grad-CAM of a trained network on every test image",
+    "segment": "name the objects in every test image",
+    "measure": "how much of each object each network uses (R)",
+    "compare": "how far the masks of any two networks differ (AR)",
+    "embed": "a network's masks in the plane (t-SNE)",
+    "report": "figures, tables and the page",
+    "register": "the networks into the MLflow registry",
+}
+PER_NETWORK = ("train", "explain", "embed")
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # cuBLAS gives equal bytes for equal runs only with a fixed workspace.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 where it went well, 1 where the input cannot be used, 130 where it was stopped."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    chosen = _parser().parse_args(arguments)
+    title = " ".join(str(part) for part in (chosen.command, *_item(chosen)))
+    try:
+        return int(chosen.run(chosen) or 0)
+    except InputError as error:
+        print(f"citylens {title}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"citylens {title}: stopped; what was finished stays, and the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="citylens", description=sys.modules["citylens"].__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for stage, text in STAGES.items():
+        command = commands.add_parser(stage, help=text)
+        command.set_defaults(run=_run_stage)
+        if stage in PER_NETWORK:
+            command.add_argument("network", choices=settings.NETWORKS)
+            command.add_argument("seed", type=int)
+        if stage == "validate":
+            command.add_argument("suite", choices=SUITES)
+    use = commands.add_parser("use", help="write params.yaml from a profile")
+    use.add_argument("profile", help="a file's name in profiles/, without .yaml")
+    use.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as acquire.path=photos or train.epochs=10")
+    use.set_defaults(run=_use)
+    commands.add_parser("sync", help="make whatever MLflow runs of dvc.lock are missing").set_defaults(run=_sync)
+    commands.add_parser("tidy", help="remove outputs of networks that params.yaml no longer names").set_defaults(
+        run=_tidy
+    )
+    return parser
+
+
+def _item(chosen: argparse.Namespace) -> tuple[Any, ...]:
+    if chosen.command in PER_NETWORK:
+        return chosen.network, chosen.seed
+    return (chosen.suite,) if chosen.command == "validate" else ()
+
+
+def _run_stage(chosen: argparse.Namespace) -> None:
+    from citylens.adapters import tracker
+
+    loaded, item = settings.load(), _item(chosen)
+    if chosen.command in PER_NETWORK and chosen.network not in loaded.study.networks:
+        raise InputError(
+            f"network {chosen.network} is not in params.yaml's study.networks: {', '.join(loaded.study.networks)}"
+        )
+    module = importlib.import_module(f"citylens.stages.{chosen.command}")
+    if not hasattr(module, "track"):
+        module.run(loaded, tracker.Silent(), *item)
+        return
+    with tracker.start(_dvc_name(chosen.command, item), loaded) as run:
+        module.run(loaded, run, *item)
+        module.track(loaded, run, *item)
+
+
+def _dvc_name(command: str, item: tuple[Any, ...]) -> str:
+    if command == "validate":
+        return f"validate_{item[0]}"
+    return f"{command}@{settings.key(*item)}" if item else command
+
+
+def _use(chosen: argparse.Namespace) -> None:
+    from citylens.adapters.files import write_text
+
+    write_text("params.yaml", profile_text(chosen.profile, chosen.changes))
+    print(f"params.yaml is now profile {chosen.profile}" + "".join(f", {change}" for change in chosen.changes))
+
+
+def profile_text(name: str, changes: Sequence[str] = ()) -> str:
+    """params.yaml for a profile with some values changed; checked, its comments kept where nothing changed.
+
+    Raises:
+        InputError: unknown profile, or a change that params.yaml does not allow.
+    """
+    import yaml
+
+    known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
+    if name not in known:
+        raise InputError(
+            f"unknown profile {name!r}; allowed: {', '.join(known) or 'none here: run citylens in the project folder'}"
+        )
+    text = Path("profiles", f"{name}.yaml").read_text()
+    mapping = yaml.safe_load(text)
+    for change in changes:
+        _change(mapping, change)
+    settings.parse(mapping)
+    return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True) if changes else text
+
+
+def _change(mapping: dict[str, Any], change: str) -> None:
+    import yaml
+
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise InputError(f"{change!r} is no change; allowed: KEY=VALUE, such as train.epochs=10")
+    *sections, name = key.split(".")
+    for section in sections:
+        mapping = mapping.get(section, {})
+        if not isinstance(mapping, dict):
+            break
+    if not isinstance(mapping, dict) or name not in mapping:
+        raise InputError(f"unknown key {key}; allowed: the keys of params.yaml")
+    mapping[name] = yaml.safe_load(value)
+
+
+def _sync(chosen: argparse.Namespace) -> None:
+    from citylens.sync import sync
+
+    made: list[str] = sync(settings.load())
+    print(f"sync: {len(made)} run(s) made" + "".join(f"\n  {name}" for name in made))
+
+
+def _tidy(chosen: argparse.Namespace) -> None:
+    from citylens.tidy import tidy
+
+    for path in tidy(settings.load()):
+        print(f"tidy: {path} removed; params.yaml no longer names it")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

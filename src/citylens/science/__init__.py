@@ -1,0 +1,1 @@
+"""Pure computation: arrays, tensors and tables in, the same out."""

@@ -1,0 +1,1 @@
+"""Made-up cities: what stands where, and how a camera at a spot sees it."""

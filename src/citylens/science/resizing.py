@@ -1,0 +1,49 @@
+"""Images and label maps to the square working size, by one geometry."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+
+def resize_image(image: NDArray[np.uint8], size: int, how: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 to (size, size, 3): area averages where the image shrinks, bilinear where it grows.
+
+    Args:
+        how: "stretch" the whole image, or "crop" its middle square first.
+    """
+    image = _middle(image, how)
+    shrinks = min(image.shape[:2]) >= size
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+
+
+def resize_labels(labels: NDArray[np.uint8], size: int, how: str) -> NDArray[np.uint8]:
+    """(H, W) uint8 to (size, size): the label at each pixel's centre, so that no label is made up."""
+    return np.asarray(cv2.resize(_middle(labels, how), (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def resize_labels_to(labels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(h, w) uint8 to (height, width): the label at each pixel's centre."""
+    return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def spread(mask: NDArray[np.float32], height: int, width: int, how: str) -> NDArray[np.float32]:
+    """A (size, size) mask back over the (height, width) image it was made from; zero where "crop" had cut off."""
+    spread_out = np.zeros((height, width), np.float32)
+    part = _middle(spread_out, how)
+    part[:] = cv2.resize(mask, part.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return spread_out
+
+
+def _middle(image: NDArray[Pixel], how: str) -> NDArray[Pixel]:
+    if how == "stretch":
+        return image
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]

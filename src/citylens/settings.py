@@ -1,0 +1,354 @@
+"""params.yaml as frozen dataclasses, one a section; whatever cannot be meant is refused with its key.
+
+A section has the name of its stage. `study` names the networks and seeds every stage runs over, and
+`tracking` says where runs go; neither is a stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+NETWORKS = ("vgg11", "resnet18", "simple", "simpler")
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message says what came, where, and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Closed interval of allowed numbers; `None` leaves a side open."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __contains__(self, value: object) -> bool:
+        number = typing.cast(float, value)
+        return (self.low is None or number >= self.low) and (self.high is None or number <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"{self.low:g} or more"
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """The networks and the seeds each is trained with; the first seed is the paper's network, the second its retrained twin."""
+
+    networks: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _listed("study.networks", self.networks, NETWORKS)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(
+                f"params.yaml: study.seeds is {list(self.seeds)}; allowed: one or more different whole numbers from 0"
+            )
+
+    @property
+    def trained(self) -> list[tuple[str, int]]:
+        """Every (network, seed)."""
+        return [(network, seed) for network in self.networks for seed in self.seeds]
+
+
+def key(network: str, seed: int) -> str:
+    """The name of a trained network: its stages' item, its folders, its column in tables."""
+    return f"{network}-{seed}"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """How much of the made-up world `acquire` draws."""
+
+    spots: Annotated[int, Range(5, 100_000)]
+    headings: Annotated[int, Range(1, 360)]
+    width: Annotated[int, Range(32, 4096)]
+    height: Annotated[int, Range(32, 4096)]
+    seed: Annotated[int, Range(0)]
+    quality: Annotated[int, Range(1, 100)]
+
+
+@dataclass(frozen=True)
+class Acquire:
+    """Where the images come from."""
+
+    source: Literal["render", "folder", "manifest"]
+    path: str
+    manifest: str
+    cities: tuple[str, ...]
+    max_megapixels: Annotated[float, Range(0.01, 1000)]
+    render: Rendered
+
+
+@dataclass(frozen=True)
+class ValidateImages:
+    """Bounds of the images' contract, in pixels and images."""
+
+    min_side: Annotated[int, Range(1)]
+    max_side: Annotated[int, Range(1)]
+    min_images: Annotated[int, Range(5)]
+
+
+@dataclass(frozen=True)
+class ValidateSplits:
+    """Allowed distance of each split's share from the one asked for."""
+
+    tolerance: Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class ValidateMasks:
+    """Largest share of dead masks: above the first a warning, above the second a stop."""
+
+    dead_share_warning: Annotated[float, Range(0, 1)]
+    dead_share_critical: Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class ValidateSegmentation:
+    """Least share of an image's pixels that carry a label, and least mean share over all images."""
+
+    min_coverage: Annotated[float, Range(0, 1)]
+    mean_coverage: Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class Validate:
+    """The data contracts, one a data set."""
+
+    images: ValidateImages
+    splits: ValidateSplits
+    masks: ValidateMasks
+    segmentation: ValidateSegmentation
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """The working size in pixels, and how images are split."""
+
+    size: Annotated[int, Range(32, 1024)]
+    resize: Literal["stretch", "crop"]
+    split: Literal["random", "spot"]
+    shares: tuple[float, ...]
+    seed: Annotated[int, Range(0)]
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            raise InputError(
+                f"params.yaml: prepare.shares is {list(self.shares)}; allowed: three positive shares "
+                "(training, validation, test) that sum to 1"
+            )
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a network is trained; `path` is the folder whose NETWORK.safetensors a pretrained start takes."""
+
+    epochs: Annotated[int, Range(1, 10_000)]
+    batch_size: Annotated[int, Range(1, 4096)]
+    learning_rate: Annotated[float, Range(1e-8, 1)]
+    decay: Annotated[float, Range(0, 1)]
+    decay_every: Annotated[int, Range(1)]
+    padding: Literal["none", "same"]
+    augment: Literal["none", "flip"]
+    keep: Literal["last", "best"]
+    start: Literal["random", "pretrained"]
+    path: str
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Which score Grad-CAM explains."""
+
+    score: Literal["true", "predicted"]
+    batch_size: Annotated[int, Range(1, 4096)]
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """An ONNX scene parser and its label list, by their names in `segment.path`.
+
+    Its input is (pixel / scale - mean) / std, the whole image resized to `size` x `size`.
+    """
+
+    model: str
+    objects: str
+    layout: Literal["NHWC", "NCHW"]
+    size: Annotated[int, Range(16, 4096)]
+    channels: Literal["RGB", "BGR"]
+    scale: Annotated[float, Range(1e-6, 1e6)]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    offset: Annotated[int, Range(-150, 150)]
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise InputError(
+                    f"params.yaml: segment.onnx.{name} is {list(values)}; allowed: three numbers, one a channel (std above 0)"
+                )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Who names the objects: the labels that come with the data, or a network."""
+
+    segmenter: Literal["oracle", "onnx"]
+    path: str
+    onnx: Onnx
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A pixel is explained where the mask is at least `threshold`; objects need `min_pixels` a mean image at 224 x 224."""
+
+    threshold: Annotated[float, Range(0, 1)]
+    min_pixels: Annotated[float, Range(0, 224 * 224)]
+
+
+@dataclass(frozen=True)
+class Embed:
+    """PCA, then t-SNE, of the masks."""
+
+    components: Annotated[int, Range(2, 1000)]
+    perplexity: Annotated[float, Range(1, 1000)]
+    iterations: Annotated[int, Range(250, 100_000)]
+    seed: Annotated[int, Range(0)]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the figures show."""
+
+    examples: Annotated[int, Range(1, 8)]
+    thumbnails: Annotated[int, Range(1, 2000)]
+    thumbnail_network: str
+    seed: Annotated[int, Range(0)]
+
+    def __post_init__(self) -> None:
+        _listed("report.thumbnail_network", (self.thumbnail_network,), NETWORKS)
+
+
+@dataclass(frozen=True)
+class Register:
+    """Prefix of the registered models' names: PREFIX-NETWORK."""
+
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """The MLflow experiment and the server's address; without one, a database in the project's folder."""
+
+    experiment: str
+    address: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of params.yaml."""
+
+    study: Study
+    tracking: Tracking
+    acquire: Acquire
+    validate: Validate
+    prepare: Prepare
+    train: Train
+    explain: Explain
+    segment: Segment
+    measure: Measure
+    embed: Embed
+    report: Report
+    register: Register
+
+
+def load(path: Path | str = "params.yaml") -> Settings:
+    """The settings in a YAML file.
+
+    Raises:
+        InputError: no such file, no YAML, or a key that is unknown, missing or has an impossible value.
+    """
+    import yaml
+
+    try:
+        mapping = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; run citylens in the project's folder, or write it with `citylens use demo`"
+        ) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    return parse(mapping)
+
+
+def parse(mapping: object) -> Settings:
+    """The settings in a parsed params.yaml.
+
+    Raises:
+        InputError: a key is unknown, missing or has an impossible value; the message names it.
+    """
+    return typing.cast(Settings, _section(Settings, mapping, ""))
+
+
+def _section(kind: type, mapping: object, where: str) -> Any:
+    if not isinstance(mapping, Mapping):
+        raise InputError(
+            f"params.yaml: {where.rstrip('.') or 'the file'} is {mapping!r}; allowed: a mapping of settings"
+        )
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for key in mapping:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"params.yaml: unknown key {where}{key}{meant} Allowed: {', '.join(fields)}")
+    missing = [name for name in fields if name not in mapping]
+    if missing:
+        raise InputError(f"params.yaml: missing key {where}{missing[0]}")
+    return kind(**{name: _value(hints[name], mapping[name], where + name) for name in fields})
+
+
+def _value(hint: Any, value: object, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _section(typing.cast(type, hint), value, key + ".")
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"params.yaml: {key} is {value!r}; allowed: {', '.join(map(str, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _value(arguments[0], value, key)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"params.yaml: {key} is {value!r}; allowed: a list")
+        return tuple(_value(arguments[0], item, f"{key}[{place}]") for place, item in enumerate(value))
+    if origin is Annotated:
+        return _number_or_text(arguments[0], value, key, arguments[1])
+    return _number_or_text(hint, value, key, None)
+
+
+def _number_or_text(hint: type, value: object, key: str, allowed: Range | None) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or isinstance(value, bool):
+        names = {int: "a whole number", float: "a number", str: "text"}
+        raise InputError(f"params.yaml: {key} is {value!r}; allowed: {names.get(hint, hint.__name__)}")
+    if isinstance(value, float) and value != value:
+        raise InputError(f"params.yaml: {key} is NaN; allowed: {allowed or 'a number'}")
+    if allowed is not None and value not in allowed:
+        raise InputError(f"params.yaml: {key} is {value!r}; allowed: {allowed}")
+    return value
+
+
+def _listed(key: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    wrong = [value for value in values if value not in allowed]
+    if wrong or not values or len(set(values)) < len(values):
+        raise InputError(f"params.yaml: {key} is {list(values)}; allowed: {', '.join(allowed)}, each once")

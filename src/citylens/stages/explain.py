@@ -1,0 +1,72 @@
+"""explain: Grad-CAM of one trained network on every test image.
+
+Reads data/prepare and models/train/KEY; writes data/explain/KEY: masks.npy (N, h, w) float32, the maps before the ReLU at the
+network's own size, and index.csv, a row a test image. Alone: `citylens explain vgg11 0`. Costs about a forward pass an image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from citylens.adapters import checkpoints, files, progress
+from citylens.adapters.tracker import Run
+from citylens.science import grad_cam, masks, networks
+from citylens.settings import Settings, key
+
+PREPARED = Path("data/prepare")
+
+
+def run(settings: Settings, tracker: Run, network: str, seed: int) -> None:
+    index = files.read_table(PREPARED / "index.csv", ["id", "city", "label", "split"])
+    test = index[index["split"] == "test"]
+    tensors, card = checkpoints.read_network(Path("models/train") / key(network, seed) / "network.safetensors")
+    body, head = _load(tensors, card)
+    labels = test["label"].to_numpy(np.int64) if settings.explain.score == "true" else None
+    maps, logits = _explain(body, head, card, test.index.to_numpy(), labels, settings.explain.batch_size)
+    predicted = logits.argmax(1)
+    cities = np.asarray(card.cities)
+    table = pd.DataFrame({"id": test["id"], "city": test["city"], "predicted": cities[predicted]})
+    table["explained"] = cities[predicted if labels is None else labels]
+    table["probability"] = torch.softmax(torch.from_numpy(logits), 1).numpy().max(axis=1)
+    table["dead"] = masks.dead(maps).astype(int)
+    with files.whole_folder(Path("data/explain") / key(network, seed)) as folder:
+        files.write_array(folder / "masks.npy", maps)
+        files.write_table(folder / "index.csv", table)
+
+
+def _load(tensors: dict[str, torch.Tensor], card: checkpoints.Card) -> tuple[torch.nn.Module, torch.nn.Module]:
+    network = networks.build(card.network, classes=len(card.cities), size=card.size, padding=card.padding)
+    network.load_state_dict(tensors)
+    body, head = networks.split(network.to(networks.device()), card.network)
+    return body, head
+
+
+def _explain(
+    body: torch.nn.Module,
+    head: torch.nn.Module,
+    card: checkpoints.Card,
+    rows: np.ndarray,
+    labels: np.ndarray | None,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
+    maps, logits = [], []
+    with progress.bar(f"explain {card.network}", len(rows)) as advance:
+        for start in range(0, len(rows), batch_size):
+            part = slice(start, start + batch_size)
+            images = networks.to_input(torch.from_numpy(pixels[rows[part]]).to(device), card.mean, card.std)
+            classes = None if labels is None else torch.from_numpy(labels[part]).to(device)
+            batch_maps, batch_logits = grad_cam.grad_cam(body, head, images, classes)
+            maps.append(batch_maps.cpu().numpy())
+            logits.append(batch_logits.cpu().numpy())
+            advance(len(images))
+    return np.concatenate(maps), np.concatenate(logits)
+
+
+def track(settings: Settings, tracker: Run, network: str, seed: int) -> None:
+    index = files.read_table(Path("data/explain") / key(network, seed) / "index.csv")
+    tracker.metrics({"images": len(index), "dead_masks": int(index["dead"].sum())})

@@ -1,0 +1,476 @@
+"""The four contracts on small hand-made data: met, and each way of not being met once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from citylens import settings as settings_module
+from citylens.adapters import files, images, inspection, tracker
+from citylens.science import facts, masks, splits
+from citylens.settings import InputError, Settings
+from citylens.stages import validate
+
+ROOT = Path(__file__).parents[1]
+SIZE, CITIES = 32, ("east", "west")
+SPOTS, VIEWS = 5, 2
+SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cities of five spots of two views, through every stage that has a contract."""
+    root = tmp_path_factory.mktemp("study")
+    shutil.copytree(ROOT / "suites", root / "suites")
+    generator = np.random.default_rng(0)
+    rows = []
+    for city in CITIES:
+        for place in range(SPOTS * VIEWS):
+            name = f"{city}-{place}"
+            path, labels = f"images/{city}/{place}.jpg", f"labels/{city}/{place}.png"
+            images.write_jpeg(root / "data/acquire" / path, generator.integers(0, 256, (64, 80, 3), np.uint8), 90)
+            images.write_png(root / "data/acquire" / labels, generator.integers(0, 151, (64, 80), np.uint8))
+            header = images.read_header(root / "data/acquire" / path)
+            rows.append(
+                {
+                    "id": name,
+                    "city": city,
+                    "spot": f"spot{place // VIEWS}",
+                    "heading": place,
+                    "pitch": None,
+                    "path": path,
+                }
+            )
+            rows[-1] |= dataclasses.asdict(header) | {"labels": labels}
+    manifest = pd.DataFrame(rows)
+    files.write_table(root / "data/acquire/manifest.csv", manifest)
+    _prepare(root, manifest)
+    _explain(root, generator)
+    _segment(root, generator)
+    return root
+
+
+def _prepare(root: Path, manifest: pd.DataFrame) -> None:
+    index = manifest[["id", "city"]].assign(label=manifest["city"].map(CITIES.index), spot=manifest["spot"])
+    index["split"] = splits.split(list(index["city"]), list(index["spot"]), list(SHARES.values()), 0)
+    files.write_table(root / "data/prepare/index.csv", index)
+    files.write_array(root / "data/prepare/images.npy", np.zeros((len(index), SIZE, SIZE, 3), np.uint8))
+
+
+def _test(root: Path) -> pd.DataFrame:
+    index = files.read_table(root / "data/prepare/index.csv")
+    return index.loc[index["split"] == "test", ["id", "city"]]
+
+
+def _explain(root: Path, generator: np.random.Generator) -> None:
+    test = _test(root)
+    for run in ("vgg11-0", "simple-0"):
+        maps = generator.normal(size=(len(test), 3, 4)).astype(np.float32)
+        index = test.assign(predicted="east", explained="east", probability=0.75, dead=masks.dead(maps).astype(int))
+        files.write_array(root / "data/explain" / run / "masks.npy", maps)
+        files.write_table(root / "data/explain" / run / "index.csv", index)
+
+
+def _segment(root: Path, generator: np.random.Generator) -> None:
+    test = _test(root)
+    labels = generator.integers(0, 4, (len(test), SIZE, SIZE), np.uint8)
+    names = pd.DataFrame({"label": [1, 2, 3], "name": ["wall", "building", "sky"]})
+    files.write_array(root / "data/segment/labels.npy", labels)
+    files.write_table(root / "data/segment/index.csv", test.assign(coverage=(labels > 0).mean(axis=(1, 2))))
+    files.write_table(root / "data/segment/objects.csv", names)
+
+
+@pytest.fixture
+def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the data to spoil, as the working directory."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def plan() -> Settings:
+    base = settings_module.load(ROOT / "profiles/demo.yaml")
+    study = dataclasses.replace(base.study, networks=("vgg11", "simple"), seeds=(0,))
+    prepare = dataclasses.replace(base.prepare, size=SIZE, split="spot", shares=tuple(SHARES.values()))
+    return dataclasses.replace(base, study=study, prepare=prepare)
+
+
+def check(plan: Settings, suite: str) -> None:
+    validate.run(plan, tracker.Silent(), suite)
+
+
+def refused(plan: Settings, suite: str, *parts: str) -> str:
+    """The message of a critical failure, which must hold these parts; nothing is written."""
+    with pytest.raises(InputError) as caught:
+        check(plan, suite)
+    message = str(caught.value)
+    for part in parts:
+        assert part in message, message
+    assert not Path("reports/validate").exists()
+    assert (Path("reports/data_docs") / suite / "index.html").exists()
+    return message
+
+
+def change(file: str, row: int, **values: Any) -> None:
+    table = files.read_table(file)
+    for name, value in values.items():
+        table[name] = table[name].astype(object)
+        table.loc[row, name] = value
+    files.write_table(file, table)
+
+
+def with_bounds(plan: Settings, **bounds: object) -> Settings:
+    return dataclasses.replace(plan, validate=dataclasses.replace(plan.validate, **bounds))  # type: ignore[arg-type]
+
+
+MANIFEST, INDEX = "data/acquire/manifest.csv", "data/prepare/index.csv"
+MASKS, MASK_INDEX = "data/explain/simple-0/masks.npy", "data/explain/simple-0/index.csv"
+LABELS, SEGMENT_INDEX = "data/segment/labels.npy", "data/segment/index.csv"
+
+
+@pytest.mark.parametrize("suite", ["images", "splits", "masks", "segmentation"])
+def test_sound_data_pass(study: Path, plan: Settings, suite: str, capfd: pytest.CaptureFixture[str]) -> None:
+    check(plan, suite)
+    assert capfd.readouterr() == ("", "")
+    result = json.loads((study / "reports/validate" / f"{suite}.json").read_text())
+    described = json.loads((study / "suites" / f"{suite}.json").read_text())["expectations"]
+    assert (result["suite"], result["success"]) == (suite, True)
+    names = ("expectation", "type", "severity")
+    assert [tuple(found[name] for name in names) for found in result["expectations"]] == [
+        (said["description"], said["type"], said["severity"]) for said in described
+    ]
+    assert all(found["success"] and found["unexpected"] == 0 and not found["first"] for found in result["expectations"])
+    assert all(found["rows"] for found in result["expectations"])
+
+
+def test_a_warning_is_told_and_written_and_two_runs_are_equal(
+    study: Path, plan: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copied = files.read_table(MANIFEST).loc[0, ["path", "width", "height", "codec", "sha256", "labels"]]
+    shutil.copy("data/acquire/images/east/0.jpg", "data/acquire/images/east/1.jpg")
+    change(MANIFEST, 1, sha256=copied["sha256"])
+    written = []
+    for _ in range(2):
+        check(plan, "images")
+        written.append(Path("reports/validate/images.json").read_bytes())
+    assert written[0] == written[1]
+    (warned,) = [found for found in json.loads(written[0])["expectations"] if not found["success"]]
+    assert (warned["expectation"], warned["rows"], warned["unexpected"]) == ("no file is there twice", 20, 2)
+    assert [row["path"] for row in warned["first"]] == ["images/east/0.jpg", "images/east/1.jpg"]
+    line = 'images: expectation "no file is there twice" (expect_column_values_to_be_unique on manifest_sha256) failed'
+    told = f"citylens validate images: warning: {line} for 2 of 20 rows; first: images/east/0.jpg (manifest_sha256: "
+    assert told in capfd.readouterr().err
+
+
+def test_a_truncated_file_is_named_and_the_earlier_result_stays(study: Path, plan: Settings) -> None:
+    check(plan, "images")
+    before = Path("reports/validate/images.json").read_bytes()
+    file = study / "data/acquire/images/west/3.jpg"
+    file.write_bytes(file.read_bytes()[:-400])
+    with pytest.raises(InputError) as caught:
+        check(plan, "images")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(
+        'images: expectation "every image decodes" (expect_column_values_to_be_in_set on decodes) failed for 1 of 20 '
+        "rows; first: images/west/3.jpg (decodes: cannot be decoded: "
+    )
+    # One fault is told once: nothing else is known of a file that does not decode.
+    assert lines[1:] == ["Nothing was written; all of it is in reports/data_docs/images/index.html"]
+    assert Path("reports/validate/images.json").read_bytes() == before
+
+
+def test_files_that_are_not_as_the_manifest_says(study: Path, plan: Settings) -> None:
+    """A fault a row; each is told by the expectation that is about it, and by no other."""
+    shutil.copy("data/acquire/images/east/0.jpg", "data/outside.jpg")
+    Path("data/acquire/link.jpg").symlink_to("../outside.jpg")
+    rows: list[tuple[dict[str, Any], str | None, str]] = [
+        ({"path": "../outside.jpg"}, "no path leaves the data root", "../outside.jpg (inside: climbs with ..)"),
+        ({"path": "/etc/hostname"}, None, ""),
+        ({"path": "link.jpg"}, None, ""),
+        ({"path": "images/none.jpg"}, "every image decodes", "images/none.jpg (decodes: no such file)"),
+        ({"sha256": "0" * 64}, "files are as the manifest says", "images/east/4.jpg (sha256: "),
+        ({"codec": "png"}, "codecs are as the manifest says", "images/east/5.jpg (codec: jpeg, manifest_codec: png)"),
+        ({"width": 81}, "widths are as the manifest says", "images/east/6.jpg (width: 80, manifest_width: 81)"),
+        ({"id": "east-0"}, "no id is given twice", "../outside.jpg (id: east-0)"),
+        ({"city": None}, "every city has enough images", "../outside.jpg (city_images: 9)"),
+        (
+            {"labels": "../x.png"},
+            "no label map's path leaves the data root",
+            "images/east/9.jpg (labels_inside: climbs with ..)",
+        ),
+        ({"labels": "labels/none.png"}, "every label map decodes", "images/west/0.jpg (labels_decode: no such file)"),
+        ({}, "no label is above 150", "images/west/1.jpg (labels_highest: 151)"),
+        ({}, "label maps are as wide as their images", "images/west/2.jpg (labels_width: 79, width: 80)"),
+        ({}, "no image is too narrow or too wide", "images/west/3.jpg (width: 50)"),
+        ({"labels": None}, None, ""),
+    ]
+    for row, (values, _, _) in enumerate(rows):
+        change(MANIFEST, row, **values)
+    images.write_png("data/acquire/labels/west/1.png", np.full((64, 80), 151, np.uint8))
+    images.write_png("data/acquire/labels/west/2.png", np.zeros((64, 79), np.uint8))
+    images.write_jpeg("data/acquire/images/west/3.jpg", np.zeros((64, 50, 3), np.uint8), 90)
+    bounds = dataclasses.replace(plan.validate.images, min_side=51, min_images=10)
+    message = refused(with_bounds(plan, images=bounds), "images")
+    told = {line.split('"')[1]: line.partition("first: ")[2] for line in message.splitlines()[:-1]}
+    for _, expectation, first in rows:
+        assert expectation is None or told.pop(expectation).startswith(first)
+    assert set(told) == {"every image has a city"}
+    assert (
+        '"no path leaves the data root" (expect_column_values_to_be_in_set on inside) failed for 3 of 20 rows'
+        in message
+    )
+    assert (
+        '"no label is above 150" (expect_column_values_to_be_between on labels_highest) failed for 1 of 17 rows'
+        in message
+    )
+
+
+def test_a_link_is_inside_where_it_leads_into_a_dvc_cache(study: Path) -> None:
+    root, cached = study / "data/acquire", study / "cache/files/md5/ab" / ("0" * 30)
+    cached.parent.mkdir(parents=True)
+    shutil.copy(root / "images/east/0.jpg", cached)
+    for name, target in (("cached.jpg", cached), ("other.jpg", Path("/etc/hostname"))):
+        (root / name).symlink_to(target)
+    found = [inspection.inspect(root, path, None, 1) for path in ("cached.jpg", "other.jpg", "/etc/hostname", None)]
+    assert [facts["inside"] for facts in found] == ["yes", "a link leads out of it", "absolute", "no path is given"]
+    assert [facts["decodes"] for facts in found] == ["yes", None, None, None]
+
+
+def test_known_cities(study: Path, plan: Settings) -> None:
+    named = dataclasses.replace(plan.acquire, source="folder", cities=("east", "north"))
+    refused(
+        dataclasses.replace(plan, acquire=named), "images", '"every city is known"', "10 of 20 rows", "(city: west)"
+    )
+    files.write_table(MANIFEST, files.read_table(MANIFEST)[:10])
+    refused(plan, "images", '"there are two cities or more"', "10 of 10 rows (observed 1); first: images/east/0.jpg")
+
+
+def test_an_empty_manifest(study: Path, plan: Settings) -> None:
+    files.write_table(MANIFEST, files.read_table(MANIFEST)[:0])
+    said = '"there are images" (expect_table_row_count_to_be_between) failed for 0 of 0 rows (observed 0)'
+    refused(plan, "images", said)
+
+
+def test_a_spot_and_a_file_in_two_splits(study: Path, plan: Settings) -> None:
+    index = files.read_table(INDEX)
+    first, second, *_ = index.index[(index["city"] == "east") & (index["split"] == "training")]
+    assert index.loc[first, "spot"] == index.loc[second, "spot"]
+    training, test = (
+        index.index[(index["city"] == "west") & (index["split"] == name)][0] for name in ("training", "test")
+    )
+    change(INDEX, first, split="test")
+    change(MANIFEST, test, sha256=files.read_table(MANIFEST).loc[training, "sha256"])
+    message = refused(
+        plan,
+        "splits",
+        '"no spot is in two splits"',
+        f"2 of 20 rows; first: row {first} {index.loc[first, 'id']} (spot_splits: 2)",
+    )
+    assert (
+        '"no file is in two splits" (expect_column_values_to_be_between on file_splits) failed for 2 of 20 rows'
+        in message
+    )
+    by_image = dataclasses.replace(plan, prepare=dataclasses.replace(plan.prepare, split="random"))
+    assert len(refused(by_image, "splits", '"no file is in two splits"').splitlines()) == 2
+
+
+def test_a_city_without_test_images_and_shares_that_are_off(study: Path, plan: Settings) -> None:
+    index = files.read_table(INDEX)
+    moved = (index["city"] == "west") & (index["split"] != "training")
+    files.write_table(INDEX, index.assign(split=index["split"].where(~moved, "training")))
+    message = refused(plan, "splits", '"every city is in every split"', "10 of 20 rows", "(city_splits: 1)")
+    assert '"each city\'s shares are as asked for"' in message
+    assert "(city_share_excess: 0.2)" in message  # 1.0 instead of 0.6, less the fifth that one spot of five makes
+
+
+def test_pixels_and_images_that_do_not_match(study: Path, plan: Settings) -> None:
+    files.write_array("data/prepare/images.npy", np.zeros((19, SIZE, SIZE, 3), np.uint8))
+    refused(plan, "splits", '"every image has its pixels"', "failed for 1 of 20 rows; first: row 19 west-9")
+    files.write_array("data/prepare/images.npy", np.zeros((20, SIZE, SIZE + 1, 3), np.uint8))
+    files.write_table(INDEX, files.read_table(INDEX).assign(label=1)[:-1])
+    message = refused(
+        plan, "splits", '"every image is in a split"', "failed for 2 of 21 rows; first: row 19 (split: missing)"
+    )
+    assert '"every row of pixels has its image"' in message
+    assert '"pixels have the working size"' in message and "first: row 0 east-0 (pixels: 32 x 33 x 3 uint8)" in message
+    assert (
+        '"labels are the cities\' places in the alphabet"' in message
+        and "10 of 19 rows; first: row 0 east-0" in message
+    )
+
+
+def test_nan_in_a_mask(study: Path, plan: Settings) -> None:
+    maps = np.load(MASKS)
+    maps[2, 0, :2] = np.nan, np.inf
+    files.write_array(MASKS, maps)
+    first = f"failed for 1 of 8 rows; first: simple-0 row 2 {_test(study)['id'].iloc[2]} (not_finite: 2)"
+    message = refused(plan, "masks", '"no mask holds NaN or infinity"', first)
+    assert len(message.splitlines()) == 2
+
+
+def test_masks_of_other_images(study: Path, plan: Settings) -> None:
+    maps, index = np.load(MASKS), files.read_table(MASK_INDEX)
+    files.write_array(MASKS, maps[:-1])
+    files.write_table(MASK_INDEX, index[::-1])
+    message = refused(plan, "masks", '"every test image has a mask"', "failed for 1 of 8 rows; first: simple-0 row 3 ")
+    ordered = '"masks are in the order of the test images" (expect_column_pair_values_to_be_equal on mask_id, id)'
+    assert f"{ordered} failed for 4 of 8 rows" in message
+    files.write_array(MASKS, np.concatenate([maps, maps[:1]]).astype(np.float64))
+    files.write_table(MASK_INDEX, index[:-1])
+    message = refused(
+        plan, "masks", '"every mask has its test image"', "failed for 1 of 9 rows; first: simple-0 row 4\n"
+    )
+    assert '"every test image is in the masks\' index"' in message
+    assert '"masks are 32-bit floats"' in message and "5 of 9 rows; first: simple-0 row 0 " in message
+
+
+def test_dead_masks(study: Path, plan: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    maps = np.load(MASKS)
+    maps[:3] = -1
+    files.write_array(MASKS, maps)
+    message = refused(plan, "masks", '"dead masks are flagged"', "failed for 3 of 8 rows", "(dead: 0, found_dead: 1)")
+    assert '"few masks of a network are dead"' not in message
+    assert '"few masks of a network are dead"' in capfd.readouterr().err
+    files.write_table(MASK_INDEX, files.read_table(MASK_INDEX).assign(dead=[1, 1, 1, 0]))
+    strict = with_bounds(plan, masks=dataclasses.replace(plan.validate.masks, dead_share_critical=0.5))
+    refused(
+        strict, "masks", '"not too many masks of a network are dead"', "failed for 4 of 8 rows", "(dead_share: 0.75)"
+    )
+
+
+def test_an_index_that_makes_no_sense(study: Path, plan: Settings) -> None:
+    change(MASK_INDEX, 0, predicted="north")
+    change(MASK_INDEX, 1, probability=1.5)
+    change(MASK_INDEX, 2, dead=None, city="none")
+    files.write_array(MASKS, np.linspace(-1, 1, 4, dtype=np.float32).reshape(4, 1, 1))
+    message = refused(plan, "masks")
+    told = {line.split('"')[1]: line.partition("first: ")[2] for line in message.splitlines()[:-1]}
+    assert told["predicted cities are known"].endswith("(predicted: north)")
+    assert told["probabilities are between 0 and 1"].endswith("(probability: 1.5)")
+    assert told["every mask says whether it is dead"].startswith("simple-0 row 2 ")
+    assert "(mask_city: none, city: " in told["cities are the test images' own"]
+    assert told["masks are two cells high or more"].endswith("(height: 1)")
+
+
+def test_labels_without_a_name(study: Path, plan: Settings) -> None:
+    labels = np.load(LABELS)
+    labels[1, 0, :2] = 4, 151
+    files.write_array(LABELS, labels)
+    table = files.read_table(SEGMENT_INDEX)
+    files.write_table(SEGMENT_INDEX, table.assign(coverage=(labels > 0).mean(axis=(1, 2))))
+    first = f"failed for 1 of 4 rows; first: row 1 {table['id'].iloc[1]} (unknown_label: 151)"
+    assert len(refused(plan, "segmentation", '"every label is known"', first).splitlines()) == 2
+
+
+def test_coverage(study: Path, plan: Settings) -> None:
+    labels = np.load(LABELS)
+    labels[:3] = 0
+    files.write_array(LABELS, labels)
+    bounds = dataclasses.replace(plan.validate.segmentation, min_coverage=0.5)
+    message = refused(with_bounds(plan, segmentation=bounds), "segmentation", '"images are labelled enough on average"')
+    assert "failed for 4 of 4 rows (observed 0.1" in message
+    assert '"every image is labelled enough"' in message and "failed for 3 of 4 rows" in message
+    assert '"coverage is as the label maps have it"' in message
+
+
+def test_label_maps_of_other_images(study: Path, plan: Settings) -> None:
+    table = files.read_table(SEGMENT_INDEX)
+    files.write_table(SEGMENT_INDEX, table.assign(id=table["id"].to_numpy()[::-1]))
+    files.write_array(LABELS, np.ones((3, SIZE, SIZE - 1), np.uint8))
+    message = refused(
+        plan, "segmentation", '"label maps are in the order of the test images"', "failed for 4 of 4 rows"
+    )
+    assert '"label maps have the working size"' in message and "(pixels: 32 x 31 uint8)" in message
+    assert '"every test image has a label map"' in message and "failed for 1 of 4 rows; first: row 3 " in message
+
+
+def test_share_excess_by_hand() -> None:
+    # Ten images in spots of 4, 2, 2, 1, 1: the largest spot is worth 0.4, so that 0.9 instead of 0.6 is no excess.
+    table = pd.DataFrame({"city": "east", "spot": list("aaaabbccde"), "split": ["training"] * 9 + ["test"]})
+    within, across = facts.share_excess(table, SHARES, by_spot=True)
+    assert within.tolist() == across.tolist() == [0.0] * 10
+    # Over images one is worth 0.1: 0.9 is 0.2 too much, 0.1 instead of 0.2 is met.
+    within, _ = facts.share_excess(table, SHARES, by_spot=False)
+    assert within.tolist() == [0.2] * 9 + [0.0]
+
+
+@pytest.mark.parametrize("by_spot", [True, False])
+def test_no_split_that_is_made_exceeds_the_shares(by_spot: bool) -> None:
+    generator = np.random.default_rng(1)
+    for trial in range(20):
+        sizes = [generator.geometric(0.2, generator.integers(3, 30)) for _ in CITIES]
+        rows = [
+            (city, str(spot))
+            for city, counts in zip(CITIES, sizes, strict=True)
+            for spot in np.repeat(range(len(counts)), counts)
+        ]
+        table = pd.DataFrame(rows, columns=["city", "spot"])
+        spots = list(table["spot"]) if by_spot else None
+        table["split"] = splits.split(list(table["city"]), spots, list(SHARES.values()), trial)
+        within, across = facts.share_excess(table, SHARES, by_spot=by_spot)
+        assert max(within.max(), across.max()) == 0, trial
+
+
+def test_what_is_logged_and_pages_that_fetch_nothing(study: Path, plan: Settings) -> None:
+    logged: dict[str, object] = {}
+
+    class Kept(tracker.Silent):
+        def metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
+            logged["metrics"] = dict(values)
+
+        def file(self, path: Path | str, folder: str = "") -> None:
+            logged[str(path)] = folder
+
+    check(plan, "splits")
+    validate.track(plan, Kept(), "splits")
+    assert logged["metrics"] == {"expectations": 16, "failed": 0, "warned": 0}
+    assert logged["reports/data_docs/splits"] == "data_docs/splits"
+    pages = [page.read_text() for page in Path("reports/data_docs/splits").rglob("*.html")]
+    assert len(pages) == 3 and sum("no spot is in two splits" in page for page in pages) == 2
+    assert not [page for page in pages if re.search(r'src="http|<link[^>]*href="http|url\(.http', page)]
+    # Pages stay behind where a result came out of the cache.
+    shutil.rmtree("reports/data_docs")
+    logged.clear()
+    validate.track(plan, Kept(), "splits")
+    assert set(logged) == {"metrics", "reports/validate/splits.json"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (lambda suite: suite.pop("meta"), "'meta' is missing"),
+        (lambda suite: suite["expectations"][0].update(type="expect_nothing"), "expect_nothing"),
+        (lambda suite: suite["expectations"][0]["kwargs"].update(colum="id"), "colum"),
+        (lambda suite: suite["expectations"][1]["kwargs"].update(column="none"), "none"),
+        (lambda suite: suite["expectations"].append(suite["expectations"][0]), "two expectations have one description"),
+        (lambda suite: suite["expectations"][0]["kwargs"].update(min_value={"$PARAMETER": "fewest"}), "fewest"),
+    ],
+)
+def test_a_spoilt_suite(study: Path, plan: Settings, spoil, part: str) -> None:  # type: ignore[no-untyped-def]
+    suite = json.loads(Path("suites/splits.json").read_text())
+    spoil(suite)
+    Path("suites/splits.json").write_text(json.dumps(suite))
+    with pytest.raises(InputError) as caught:
+        check(plan, "splits")
+    assert str(caught.value).startswith("suites/splits.json: ")
+    assert part in str(caught.value)
+
+
+def test_every_expectation_is_described() -> None:
+    for suite in ("images", "splits", "masks", "segmentation"):
+        described = json.loads((ROOT / "suites" / f"{suite}.json").read_text())
+        assert described["name"] == suite
+        for said in described["expectations"]:
+            assert list(said) == ["description", "type", "severity", "kwargs", "notes"]
+            assert said["severity"] in ("critical", "warning")
+            assert said["notes"].endswith(".")

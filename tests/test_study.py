@@ -1,0 +1,122 @@
+"""The whole study on the smoke profile, in clones of their own: everything a user of `make repro` relies on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["acquire", "validate_images", "prepare", "validate_splits", "train", "explain", "validate_masks"]
+
+
+class Clone:
+    """A clone of the working tree with its own DVC cache, tracking database and sources."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tracked = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in tracked.stdout.splitlines():
+            if (
+                (ROOT / name).is_file()
+                and name != "dvc.lock"
+                and not (name.startswith("reports/") and not name.endswith(".gitignore"))
+            ):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "clone"]):
+            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+        self.run("citylens", "use", "smoke")
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """What the command prints; it must end with this exit status."""
+        environment = os.environ | {
+            "PYTHONPATH": str(self.folder / "src"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+        assert done.returncode == status, (
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+        return done.stdout + done.stderr
+
+    def ran(self, printed: str) -> list[str]:
+        """The stages that a `dvc repro` ran, by what it printed."""
+        return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+    def outputs(self) -> dict[str, str]:
+        """md5 of every output in dvc.lock."""
+        stages = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
+        return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    clone = Clone(tmp_path_factory.mktemp("study"))
+    clone.run("dvc", "repro")
+    return clone
+
+
+def test_every_stage_left_its_outputs(study: Clone) -> None:
+    stages = yaml.safe_load((study.folder / "dvc.yaml").read_text())["stages"]
+    lock = yaml.safe_load((study.folder / "dvc.lock").read_text())["stages"]
+    assert {name.split("@")[0] for name in lock} == set(stages)
+    assert all((study.folder / path).exists() for path in study.outputs())
+    page = (study.folder / "reports/index.html").read_text()
+    assert "<img" in page and 'src="http' not in page
+    assert "accuracy" in study.run("dvc", "metrics", "show", "--json")
+    study.run("dvc", "plots", "show", "--json")
+    assert study.run("dvc", "status").strip().endswith("up to date.")
+
+
+def test_the_numbers_hang_together(study: Clone) -> None:
+    ratios = (study.folder / "reports/measure/scores.json").read_text()
+    area = json.loads(ratios)["explained_area"]
+    assert all(0 <= share <= 1 for share in area.values())
+    scores = json.loads((study.folder / "reports/compare/scores.json").read_text())
+    assert all(0 <= value <= 1 for value in scores["table2"].values())
+
+
+def test_a_second_run_does_nothing(study: Clone) -> None:
+    before = study.outputs()
+    assert study.ran(study.run("dvc", "repro")) == []
+    assert study.outputs() == before
+
+
+def test_every_run_is_tracked_and_sync_adds_none(study: Clone) -> None:
+    assert "sync: 0 run(s) made" in study.run("citylens", "sync")
+
+
+def test_two_runs_give_the_same_bytes(study: Clone, tmp_path: Path) -> None:
+    other = Clone(tmp_path)
+    other.run("dvc", "repro")
+    assert other.outputs() == study.outputs()
+
+
+def test_a_changed_threshold_trains_nothing(study: Clone) -> None:
+    study.run("citylens", "use", "smoke", "measure.threshold=0.6")
+    assert set(study.ran(study.run("dvc", "repro"))) == {"measure", "report"}
+    study.run("citylens", "use", "smoke")
+    printed = study.run("dvc", "repro")
+    assert "train" not in " ".join(study.ran(printed))
+
+
+def test_a_failing_validation_stops_and_what_was_there_stays(study: Clone) -> None:
+    before = {path: (study.folder / path).stat().st_mtime_ns for path in study.outputs()}
+    study.run("citylens", "use", "smoke", "validate.images.min_side=500")
+    printed = study.run("dvc", "repro", status=255)
+    assert "of 20 rows; first:" in printed
+    assert study.ran(printed) == ["validate_images"]
+    assert {path: (study.folder / path).stat().st_mtime_ns for path in before} == before
+    study.run("citylens", "use", "smoke")
+    assert study.ran(study.run("dvc", "repro")) == []

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from citylens.adapters import git, versions
-from citylens.adapters.plain_yaml import read_yaml
+from citylens.adapters.versions import read_yaml
 from citylens.settings import InputError
 
 DVC = str(Path(sys.executable).with_name("dvc"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     chosen = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that drafts are swept up
     title = " ".join(str(part) for part in (chosen.command, *_item(chosen)))
     try:
         return int(chosen.run(chosen) or 0)
@@ -114,40 +117,41 @@ def _use(chosen: argparse.Namespace) -> None:
 
 
 def profile_text(name: str, changes: Sequence[str] = ()) -> str:
-    """params.yaml for a profile with some values changed; checked, its comments kept where nothing changed.
+    """params.yaml for a profile with some values changed; checked, and with its comments.
 
     Raises:
         InputError: unknown profile, or a change that params.yaml does not allow.
     """
-    import yaml
+    from ruamel.yaml import YAML
 
     known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
     if name not in known:
-        raise InputError(
-            f"unknown profile {name!r}; allowed: {', '.join(known) or 'none here: run citylens in the project folder'}"
-        )
-    text = Path("profiles", f"{name}.yaml").read_text()
-    mapping = yaml.safe_load(text)
+        allowed = ", ".join(known) or "none here: run citylens in the project's folder"
+        raise InputError(f"unknown profile {name!r}; allowed: {allowed}")
+    text = Path("profiles", f"{name}.yaml").read_text(encoding="utf-8")
+    if not changes:
+        settings.parse(settings.parse_yaml(text, f"profiles/{name}.yaml"))
+        return text
+    yaml, written = YAML(), io.StringIO()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    mapping = yaml.load(text)
     for change in changes:
         _change(mapping, change)
-    settings.parse(mapping)
-    return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True) if changes else text
+    yaml.dump(mapping, written)
+    settings.parse(settings.parse_yaml(written.getvalue(), "params.yaml"))
+    return written.getvalue()
 
 
-def _change(mapping: dict[str, Any], change: str) -> None:
-    import yaml
-
+def _change(mapping: Any, change: str) -> None:
     key, equals, value = change.partition("=")
     if not equals:
         raise InputError(f"{change!r} is no change; allowed: KEY=VALUE, such as train.epochs=10")
     *sections, name = key.split(".")
     for section in sections:
-        mapping = mapping.get(section, {})
-        if not isinstance(mapping, dict):
-            break
+        mapping = mapping.get(section) if isinstance(mapping, dict) else None
     if not isinstance(mapping, dict) or name not in mapping:
         raise InputError(f"unknown key {key}; allowed: the keys of params.yaml")
-    mapping[name] = yaml.safe_load(value)
+    mapping[name] = settings.parse_yaml(value, change)
 
 
 def _sync(chosen: argparse.Namespace) -> None:

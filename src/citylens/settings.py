@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+import yaml
 
 NETWORKS = ("vgg11", "resnet18", "simple", "simpler")
 
@@ -48,6 +51,8 @@ class Study:
 
     def __post_init__(self) -> None:
         _listed("study.networks", self.networks, NETWORKS)
+        if len(self.trained) == 1:
+            raise InputError("params.yaml: study names one network and one seed; allowed: two or more to compare")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise InputError(
                 f"params.yaml: study.seeds is {list(self.seeds)}; allowed: one or more different whole numbers from 0"
@@ -84,7 +89,7 @@ class Acquire:
     path: str
     manifest: str
     cities: tuple[str, ...]
-    max_megapixels: Annotated[float, Range(0.01, 1000)]
+    max_megapixels: Annotated[float, Range(0.01, 178)]
     render: Rendered
 
 
@@ -134,7 +139,7 @@ class Validate:
 class Prepare:
     """The working size in pixels, and how images are split."""
 
-    size: Annotated[int, Range(32, 1024)]
+    size: Annotated[int, Range(48, 1024)]
     resize: Literal["stretch", "crop"]
     split: Literal["random", "spot"]
     shares: tuple[float, ...]
@@ -182,7 +187,7 @@ class Onnx:
     model: str
     objects: str
     layout: Literal["NHWC", "NCHW"]
-    size: Annotated[int, Range(16, 4096)]
+    size: Annotated[int, Range(8, 4096)]
     channels: Literal["RGB", "BGR"]
     scale: Annotated[float, Range(1e-6, 1e6)]
     mean: tuple[float, ...]
@@ -269,6 +274,50 @@ class Settings:
     report: Report
     register: Register
 
+    def __post_init__(self) -> None:
+        named, images = self.report.thumbnail_network, self.validate.images
+        if named not in self.study.networks:
+            raise InputError(
+                f"params.yaml: report.thumbnail_network is {named!r}; allowed: {', '.join(self.study.networks)}"
+            )
+        if images.max_side < images.min_side:
+            raise InputError(
+                f"params.yaml: validate.images.max_side is {images.max_side}; allowed: min_side, {images.min_side}, or more"
+            )
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML 1.2's plain values, as DVC reads them: 1e-05 is a number, `no` and 12:30 are texts."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""] if _tag == "null" else list(_first)
+    )
+
+
+def parse_yaml(text: str, where: Path | str) -> Any:
+    """The value of a YAML text, read as DVC reads it.
+
+    Raises:
+        InputError: no YAML; names the place given.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{where}: not YAML: {error}") from None
+
 
 def load(path: Path | str = "params.yaml") -> Settings:
     """The settings in a YAML file.
@@ -276,16 +325,14 @@ def load(path: Path | str = "params.yaml") -> Settings:
     Raises:
         InputError: no such file, no YAML, or a key that is unknown, missing or has an impossible value.
     """
-    import yaml
-
     try:
-        mapping = yaml.safe_load(Path(path).read_text())
+        mapping = parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: {error}") from None
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; run citylens in the project's folder, or write it with `citylens use demo`"
         ) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
     return parse(mapping)
 
 
@@ -308,11 +355,13 @@ def _section(kind: type, mapping: object, where: str) -> Any:
     for key in mapping:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"params.yaml: unknown key {where}{key}{meant} Allowed: {', '.join(fields)}")
+            meant = f"; did you mean {close[0]}? Allowed" if close else "; allowed"
+            raise InputError(f"params.yaml: unknown key {where}{key}{meant}: {', '.join(fields)}")
     missing = [name for name in fields if name not in mapping]
     if missing:
-        raise InputError(f"params.yaml: missing key {where}{missing[0]}")
+        raise InputError(
+            f"params.yaml: missing key {where}{missing[0]}; `citylens use demo` writes one with all of them"
+        )
     return kind(**{name: _value(hints[name], mapping[name], where + name) for name in fields})
 
 

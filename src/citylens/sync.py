@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from citylens import settings as project
 from citylens.adapters import places, tracker, tracking, versions
-from citylens.adapters.plain_yaml import read_yaml
+from citylens.adapters.versions import read_yaml
 from citylens.settings import InputError, Settings
 
 if TYPE_CHECKING:

@@ -54,7 +54,8 @@ def read_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, s
 
 def write_network(path: Path | str, network: torch.nn.Module, card: Card) -> None:
     """A network's weights with its card."""
-    write_tensors(path, network.state_dict(), {name: json.dumps(value) for name, value in asdict(card).items()})
+    # One text only: safetensors writes several in an order that changes from run to run.
+    write_tensors(path, network.state_dict(), {"card": json.dumps(asdict(card))})
 
 
 def read_network(path: Path | str) -> tuple[dict[str, torch.Tensor], Card]:
@@ -65,12 +66,12 @@ def read_network(path: Path | str) -> tuple[dict[str, torch.Tensor], Card]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        values: dict[str, Any] = {name: json.loads(metadata[name]) for name in Card.__dataclass_fields__}
+        values: dict[str, Any] = json.loads(metadata["card"])
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return tensors, Card(**values)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: its metadata lacks a readable {error}; allowed: a network that citylens trained"
+            f"{path}: no readable card in its metadata ({error}); allowed: a network that citylens trained"
         ) from None
 
 
@@ -90,4 +91,4 @@ def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], 
     ]
     if wrong:
         raise InputError(f"{path}: {len(wrong)} weight(s) do not fit the network: {'; '.join(wrong[:20])}")
-    network.load_state_dict(dict(tensors))
+    network.load_state_dict(dict(tensors), assign=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -23,7 +24,8 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is gone when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    _sweep(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".draft{path.suffix}", dir=path.parent)
     os.close(handle)
     draft = Path(name)
     try:
@@ -39,17 +41,27 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     """A new folder that takes the place of `path` when the block ends well; otherwise what was there stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    _sweep(path)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".draft", dir=path.parent))
     try:
         yield draft
         draft.chmod(0o777 & ~_umask())
-        old = draft.with_name(draft.name + ".old")
+        old = draft.with_name(draft.name + "-old")
         if path.exists():
             path.replace(old)
         draft.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Drafts that a killed process left; git and DVC ignore them by their name."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.draft*"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
 
 
 def _umask() -> int:

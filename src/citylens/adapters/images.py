@@ -17,6 +17,7 @@ from citylens.adapters.files import whole_file
 from citylens.settings import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+LARGEST = 178.0  # megapixels; beyond, Pillow itself takes a file for a decompression bomb
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _ROTATES_BY_A_QUARTER = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
@@ -32,21 +33,25 @@ class Header:
     sha256: str
 
 
-def read_header(path: Path | str, max_megapixels: float = 1000) -> Header:
-    """The header of an image file, its pixels not decoded.
+def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
+    """The header of an image file.
 
     Raises:
         InputError: no such file, empty, no image, or larger than `max_megapixels`.
     """
     with _opened(path, max_megapixels) as image:
         width, height = image.size
-        if image.getexif().get(_ORIENTATION) in _ROTATES_BY_A_QUARTER:
+        try:
+            orientation = image.getexif().get(_ORIENTATION)
+        except (OSError, SyntaxError, ValueError) as error:  # a PNG's stands behind its pixels
+            raise InputError(f"{path}: cannot be decoded: {error}") from None
+        if orientation in _ROTATES_BY_A_QUARTER:
             width, height = height, width
         codec = str(image.format).lower()
     return Header(width, height, "jpeg" if codec == "mpo" else codec, _sha256(path))
 
 
-def read_rgb(path: Path | str, max_megapixels: float = 1000) -> NDArray[np.uint8]:
+def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB: turned upright by its EXIF tag; grey, palette, CMYK and 16-bit images converted, transparency dropped.
 
     Raises:
@@ -60,7 +65,7 @@ def read_rgb(path: Path | str, max_megapixels: float = 1000) -> NDArray[np.uint8
             raise InputError(f"{path}: cannot be decoded: {error}") from None
 
 
-def read_labels(path: Path | str, max_megapixels: float = 1000) -> NDArray[np.uint8]:
+def read_labels(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
     """(H, W) uint8 label map of one byte a pixel; of a palette image the indices, not the colours.
 
     Raises:

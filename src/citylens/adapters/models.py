@@ -101,7 +101,8 @@ def register(run: MlflowRun, name: str, weights_md5: str, tags: Mapping[str, Any
             raise
     if registered(run, name, weights_md5):
         return
-    found = run.client.search_logged_models([run.experiment], f"tags.`{WEIGHTS}` = '{weights_md5}'", max_results=1)
+    holding = f"tags.`{WEIGHTS}` = '{weights_md5}' AND status = 'READY'"
+    found = run.client.search_logged_models([run.experiment], holding, max_results=1)
     if not found:
         print(
             f"tracking: no run holds the network of {name} {weights_md5}; `citylens sync` makes it and registers it",

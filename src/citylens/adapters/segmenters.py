@@ -49,7 +49,10 @@ class OnnxSegmenter:
             settings.std, np.float32
         )
         batch = values[None] if settings.layout == "NHWC" else values.transpose(2, 0, 1)[None]
-        output = np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(batch, np.float32)})[0])
+        try:
+            output = np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(batch, np.float32)})[0])
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise InputError(f"segment.onnx.model: {settings.model} fails on float32 {batch.shape}: {error}") from None
         if output.ndim != 4:
             raise InputError(
                 f"segment.onnx.model: its output has shape {output.shape}; allowed: (1, h, w, classes) or (1, classes, h, w)"

@@ -6,7 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from citylens.adapters.images import ENDINGS
 from citylens.settings import InputError
@@ -39,8 +39,11 @@ def from_folder(root: Path) -> list[Photograph]:
     found = []
     for file in sorted(root.rglob("*")):
         inner = file.relative_to(root)
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if file.suffix.lower() in ENDINGS and len(inner.parts) > 1 and not hidden:
+        if file.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in inner.parts):
+            if len(inner.parts) == 1:
+                raise InputError(
+                    f"acquire.path: {file} lies in no city's folder; allowed: one folder a city inside {root}"
+                )
             check_inside(root, inner.as_posix(), f"{root}")
             spot = inner.parent.as_posix() if len(inner.parts) > 2 else inner.with_suffix("").as_posix()
             found.append(Photograph(inner.as_posix(), inner.parts[0], spot))
@@ -97,6 +100,8 @@ def _photograph(row: dict[str, str | None], where: str) -> Photograph:
         raise InputError(f"{where}: {empty[0]} is empty")
     for name in ("heading", "pitch"):
         _check_angle(values[name], name, where)
+    for name in ("path", "labels"):
+        values[name] = values[name] and PurePosixPath(values[name]).as_posix()  # a//b.jpg and ./a/b.jpg are one file
     values["spot"] = values["spot"] or str(Path(values["path"]).with_suffix(""))
     return Photograph(**values)
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citylens.adapters.plain_yaml import read_yaml
-from citylens.settings import InputError
+from citylens.settings import InputError, parse_yaml
 
 IGNORED_FOLDERS = {".git", ".hg", ".dvc"}  # as DVC's own default
 _PLACE = re.compile(r"\$\{\s*([^}]+?)\s*\}")
@@ -230,5 +229,19 @@ def _listing(folder: Path) -> Iterator[dict[str, str]]:
     for root, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
         for name in files:
+            if name == ".gitignore" or (name.startswith(".") and ".draft" in name):  # as .dvcignore has it
+                continue
             path = Path(root, name)
             yield {"md5": md5(path), "relpath": path.relative_to(folder).as_posix()}
+
+
+def read_yaml(path: Path | str) -> Any:
+    """A YAML file as DVC reads it; None where there is none.
+
+    Raises:
+        InputError: no YAML.
+    """
+    try:
+        return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        return None

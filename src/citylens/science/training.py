@@ -83,6 +83,10 @@ class Training:
                 self.network, self.images.pixels, self.images.validation, self.plan.batch_size, self.device
             )
             scores = score(logits, self.images.labels[self.images.validation])
+            if not np.isfinite(scores[0]):
+                raise Diverged(
+                    f"the validation loss is {scores[0]} after epoch {number}; a smaller train.learning_rate may help"
+                )
             self.done = number
             yield Epoch(number, rate, loss, accuracy, *scores, speed)
 

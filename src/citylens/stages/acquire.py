@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
@@ -22,7 +22,7 @@ import yaml
 
 from citylens.adapters import files, images, sources
 from citylens.adapters.tracker import Run
-from citylens.science.rendering.view import render_view
+from citylens.science.rendering.view import Scene
 from citylens.science.rendering.world import World, read_world
 from citylens.settings import Acquire, InputError, Rendered, Settings
 
@@ -53,23 +53,26 @@ def _copy(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
 
 def _render(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
     world, plan = _read_world(settings.path), settings.render
-    views = list(product(world.cities, range(plan.spots), range(plan.headings)))
+    spots = list(product(world.cities, range(plan.spots)))
     with ProcessPoolExecutor(cpu_count(), mp_context=get_context("forkserver")) as pool:
-        yield from pool.map(partial(_draw, world, plan, folder), views, chunksize=plan.headings)
+        yield from chain.from_iterable(pool.map(partial(_draw, world, plan, folder), spots))
 
 
-def _draw(world: World, plan: Rendered, folder: Path, view: tuple[str, int, int]) -> dict[str, Any]:
-    city, spot, number = view
-    heading = number * 360 / plan.headings
+def _draw(world: World, plan: Rendered, folder: Path, where: tuple[str, int]) -> list[dict[str, Any]]:
+    """Write all views of a spot; their rows."""
+    city, spot = where
+    place, rows = f"{city}-{spot:03d}", []
     cv2.setNumThreads(1)  # one process a core draws already
-    image, labels = render_view(world, city, spot, heading, width=plan.width, height=plan.height, seed=plan.seed)
-    place = f"{city}-{spot:03d}"
-    name = f"{place}-h{round(heading):03d}"
-    row = {"id": name, "city": city, "spot": place, "heading": heading, "pitch": 0.0}
-    row |= {"path": f"images/{city}/{name}.jpg", "labels": f"labels/{city}/{name}.png"}
-    images.write_jpeg(folder / str(row["path"]), image, plan.quality)
-    images.write_png(folder / str(row["labels"]), labels)
-    return row | asdict(images.read_header(folder / str(row["path"])))
+    scene = Scene(world, city, spot, width=plan.width, height=plan.height, seed=plan.seed)
+    for heading in (number * 360 / plan.headings for number in range(plan.headings)):
+        image, labels = scene.view(heading)
+        name = f"{place}-h{round(heading):03d}"
+        row = {"id": name, "city": city, "spot": place, "heading": heading, "pitch": 0.0}
+        row |= {"path": f"images/{city}/{name}.jpg", "labels": f"labels/{city}/{name}.png"}
+        images.write_jpeg(folder / str(row["path"]), image, plan.quality)
+        images.write_png(folder / str(row["labels"]), labels)
+        rows.append(row | asdict(images.read_header(folder / str(row["path"]))))
+    return rows
 
 
 def _read_world(path: str) -> World:

@@ -45,21 +45,18 @@ def _residuals(study: Study, size: int) -> Iterator[pd.DataFrame]:
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
         weighted = {trained: masks.normalise(values[part], size) for trained, values in maps.items()}
+        pieces = []
         for first, second in residual.all_pairs(study.networks, study.seeds):
             dead = indexes[first]["dead"][part] | indexes[second]["dead"][part]
             values = residual.residual(weighted[first], weighted[second])
-            yield images[part].assign(first=key(*first), second=key(*second), residual=values, dead=dead)
+            pieces.append(images[part].assign(first=key(*first), second=key(*second), residual=values, dead=dead))
+        yield pd.concat(pieces)
 
 
 def _summed(piece: pd.DataFrame) -> pd.DataFrame:
-    alive = piece["residual"].where(piece["dead"] == 0, 0.0)
-    columns = {
-        "images": len(piece),
-        "dead": piece["dead"].sum(),
-        "sum": piece["residual"].sum(),
-        "sum_alive": alive.sum(),
-    }
-    return pd.DataFrame([piece[PAIR].iloc[0].to_dict() | columns])
+    living = piece["residual"].where(piece["dead"] == 0, 0.0)
+    sums = piece.assign(images=1, sum=piece["residual"], sum_alive=living)
+    return sums.groupby(PAIR, as_index=False)[["images", "dead", "sum", "sum_alive"]].sum()
 
 
 def _means(sums: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -98,7 +95,7 @@ def _scores(pairs: pd.DataFrame, table2: pd.DataFrame, study: Study) -> dict[str
     scores = {
         "between_architectures": architectures,
         "between_initialisations": initialisations,
-        "ratio": architectures / initialisations,
+        "ratio": architectures / initialisations if initialisations else np.nan,
     }
     dead = {
         key(*trained): int(files.read_table(Path("data/explain") / key(*trained) / "index.csv")["dead"].sum())

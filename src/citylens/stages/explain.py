@@ -6,6 +6,7 @@ network's own size, and index.csv, a row a test image. Alone: `citylens explain 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,12 @@ PREPARED = Path("data/prepare")
 def run(settings: Settings, tracker: Run, network: str, seed: int) -> None:
     index = files.read_table(PREPARED / "index.csv", ["id", "city", "label", "split"])
     test = index[index["split"] == "test"]
-    tensors, card = checkpoints.read_network(Path("models/train") / key(network, seed) / "network.safetensors")
-    body, head = _load(tensors, card)
-    labels = test["label"].to_numpy(np.int64) if settings.explain.score == "true" else None
-    maps, logits = _explain(body, head, card, test.index.to_numpy(), labels, settings.explain.batch_size)
+    loaded = _load(Path("models/train") / key(network, seed) / "network.safetensors")
+    labels = np.array(test["label"], np.int64) if settings.explain.score == "true" else None
+    batches = list(_explain(loaded, test.index.to_numpy(), labels, settings.explain.batch_size))
+    maps, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     predicted = logits.argmax(1)
-    cities = np.asarray(card.cities)
+    cities = np.asarray(loaded[2].cities)
     table = pd.DataFrame({"id": test["id"], "city": test["city"], "predicted": cities[predicted]})
     table["explained"] = cities[predicted if labels is None else labels]
     table["probability"] = torch.softmax(torch.from_numpy(logits), 1).numpy().max(axis=1)
@@ -38,33 +39,31 @@ def run(settings: Settings, tracker: Run, network: str, seed: int) -> None:
         files.write_table(folder / "index.csv", table)
 
 
-def _load(tensors: dict[str, torch.Tensor], card: checkpoints.Card) -> tuple[torch.nn.Module, torch.nn.Module]:
-    network = networks.build(card.network, classes=len(card.cities), size=card.size, padding=card.padding)
-    network.load_state_dict(tensors)
-    body, head = networks.split(network.to(networks.device()), card.network)
-    return body, head
+def _load(path: Path) -> tuple[torch.nn.Module, torch.nn.Module, checkpoints.Card]:
+    tensors, card = checkpoints.read_network(path)
+    with torch.device("meta"):  # without random weights that would be thrown away
+        network = networks.build(card.network, classes=len(card.cities), size=card.size, padding=card.padding)
+    checkpoints.load_weights(network, tensors, path)
+    return *networks.split(network.to(networks.device()), card.network), card
 
 
 def _explain(
-    body: torch.nn.Module,
-    head: torch.nn.Module,
-    card: checkpoints.Card,
+    network: tuple[torch.nn.Module, torch.nn.Module, checkpoints.Card],
     rows: np.ndarray,
     labels: np.ndarray | None,
     batch_size: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Maps (n, h, w) and logits (n, classes) of one batch after the other."""
+    body, head, card = network
     pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
-    maps, logits = [], []
     with progress.bar(f"explain {card.network}", len(rows)) as advance:
         for start in range(0, len(rows), batch_size):
             part = slice(start, start + batch_size)
             images = networks.to_input(torch.from_numpy(pixels[rows[part]]).to(device), card.mean, card.std)
             classes = None if labels is None else torch.from_numpy(labels[part]).to(device)
-            batch_maps, batch_logits = grad_cam.grad_cam(body, head, images, classes)
-            maps.append(batch_maps.cpu().numpy())
-            logits.append(batch_logits.cpu().numpy())
+            maps, logits = grad_cam.grad_cam(body, head, images, classes)
+            yield maps.cpu().numpy(), logits.cpu().numpy()
             advance(len(images))
-    return np.concatenate(maps), np.concatenate(logits)
 
 
 def track(settings: Settings, tracker: Run, network: str, seed: int) -> None:

@@ -18,6 +18,7 @@ from citylens.science import masks, object_ratio
 from citylens.settings import Measure, Settings, key
 
 CHUNK = 256
+KEYS = ["city", "network", "seed", "label"]
 
 
 def run(settings: Settings, tracker: Run) -> None:
@@ -27,9 +28,11 @@ def run(settings: Settings, tracker: Run) -> None:
     sums = []
     with files.growing_table("data/measure/pixels.parquet") as append:
         for network, seed in settings.study.trained:
+            pieces = []
             for index, inside, total in _counted(labels, network, seed, settings.measure.threshold):
                 append(_per_image(index, inside, total, names).assign(network=network, seed=seed))
-                sums.append(_summed(index, inside, total).assign(network=network, seed=seed))
+                pieces.append(_summed(index, inside, total).assign(network=network, seed=seed))
+            sums.append(pd.concat(pieces).groupby(KEYS, as_index=False).sum())
     table = _ratios(pd.concat(sums), names, settings.measure, labels.shape[1])
     files.write_table("reports/measure/object_ratio.csv", table[table["label"] > 0])
     files.write_json("reports/measure/scores.json", _scores(table))
@@ -64,7 +67,8 @@ def _summed(index: pd.DataFrame, inside: np.ndarray, total: np.ndarray) -> pd.Da
     for city, rows in index.reset_index(drop=True).groupby("city").groups.items():
         chosen = rows.to_numpy()
         living = chosen[alive[chosen]]
-        columns = {"inside": inside[chosen], "total": total[chosen], "total_alive": total[living]}
+        columns = {"inside": inside[chosen], "total": total[chosen]}
+        columns |= {"inside_alive": inside[living], "total_alive": total[living]}
         counts = {name: values.sum(axis=0) for name, values in columns.items()}
         pieces.append(
             pd.DataFrame(counts | {"label": np.arange(object_ratio.LABELS)}).assign(
@@ -75,14 +79,12 @@ def _summed(index: pd.DataFrame, inside: np.ndarray, total: np.ndarray) -> pd.Da
 
 
 def _ratios(sums: pd.DataFrame, names: dict[int, str], plan: Measure, size: int) -> pd.DataFrame:
-    keys = ["city", "network", "seed", "label"]
-    table = sums.groupby(keys, sort=True).sum().reset_index()
+    table = sums.sort_values(KEYS)
     table = table[table["total"] > 0].reset_index(drop=True)
     table["object"] = table["label"].map(names)
-    table["ratio"] = object_ratio.object_ratio(table[["inside"]].to_numpy().T, table[["total"]].to_numpy().T)
-    table["ratio_alive"] = object_ratio.object_ratio(
-        table[["inside"]].to_numpy().T, table[["total_alive"]].to_numpy().T
-    )
+    for name, end in (("ratio", ""), ("ratio_alive", "_alive")):
+        counts = (table[[f"{column}{end}"]].to_numpy().T for column in ("inside", "total"))
+        table[name] = object_ratio.object_ratio(*counts)
     table["mean_pixels"] = table["total"] / table["images"]
     table["kept"] = object_ratio.is_kept(
         table["label"].to_numpy(), table["mean_pixels"].to_numpy(), plan.min_pixels, size

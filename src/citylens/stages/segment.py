@@ -31,11 +31,13 @@ def run(settings: Settings, tracker: Run) -> None:
     label, names = _oracle(manifest) if settings.segment.segmenter == "oracle" else _onnx(settings.segment)
     size, how = settings.prepare.size, settings.prepare.resize
     with files.whole_folder("data/segment") as folder, progress.bar("segment", len(manifest)) as advance:
+        coverage = []
         with files.growing_array(folder / "labels.npy", (len(manifest), size, size), "uint8") as labels:
             for place, (_, row) in enumerate(manifest.iterrows()):
                 labels[place] = resizing.resize_labels(label(row), size, how)
+                coverage.append(segmentation.coverage(labels[place : place + 1])[0])
                 advance(1)
-            files.write_table(folder / "index.csv", test.assign(coverage=segmentation.coverage(labels)))
+        files.write_table(folder / "index.csv", test.assign(coverage=coverage))
         files.write_table(folder / "objects.csv", pd.DataFrame(sorted(names.items()), columns=["label", "name"]))
 
 
@@ -54,7 +56,7 @@ def _onnx(settings: Segment) -> tuple[Labeller, dict[int, str]]:
     folder = Path(settings.path)
     segmenter, names = (
         segmenters.OnnxSegmenter(settings.onnx, folder),
-        segmenters.read_objects(folder / settings.onnx.objects),
+        segmentation.short_names(segmenters.read_objects(folder / settings.onnx.objects)),
     )
 
     def label(row: pd.Series) -> np.ndarray:

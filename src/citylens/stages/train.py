@@ -113,7 +113,13 @@ def _resume(work: training.Training, path: Path, fingerprint: str) -> list[dict[
 
 def _fingerprint(plan: Train, card: checkpoints.Card) -> str:
     parts = [repr(plan), repr(card)]
-    sources = [PREPARED / "index.csv", PREPARED / "images.npy", Path(training.__file__), Path(networks.__file__)]
+    sources = [
+        PREPARED / "index.csv",
+        PREPARED / "images.npy",
+        *(Path(file) for file in (__file__, training.__file__, networks.__file__)),
+    ]
+    if plan.start == "pretrained":
+        sources.append(Path(plan.path) / f"{card.network}.safetensors")
     for path in sources:
         with path.open("rb") as file:
             parts.append(hashlib.file_digest(file, "sha256").hexdigest())

@@ -1,0 +1,294 @@
+"""The report of a small made-up study: whole, closed in itself, the same twice, and true whichever way the numbers turn out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from citylens import settings
+from citylens.adapters import files
+from citylens.adapters.tracker import Silent
+from citylens.science import residual
+from citylens.science.findings import findings
+from citylens.settings import Settings, key
+from citylens.stages import report
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE, IMAGES = 32, 8  # pixels; test images a city
+NETWORKS = ("vgg11", "resnet18", "simple", "simpler")
+FIGURES = {"fig2_pipeline", "fig3_scatter", "fig4_explanations", "fig5_object_ratio", "fig6_masks"}
+FIGURES |= {"table2", "all_pairs", "training", "confusion"}
+
+
+class Study:
+    """The outputs that the report reads, in the current folder."""
+
+    def __init__(
+        self, cities: tuple[str, ...], networks: tuple[str, ...], seeds: tuple[int, ...], dead: str = ""
+    ) -> None:
+        whole = settings.load(ROOT / "profiles/demo.yaml")
+        self.cities, self.dead = cities, dead
+        self.settings: Settings = dataclasses.replace(
+            whole,
+            study=dataclasses.replace(whole.study, networks=networks, seeds=seeds),
+            prepare=dataclasses.replace(whole.prepare, size=SIDE),
+            report=dataclasses.replace(whole.report, examples=1, thumbnails=12, thumbnail_network=networks[0]),
+        )
+        self.random = np.random.default_rng(0)
+        self.index = pd.DataFrame(
+            [
+                {"id": f"{city}{row}", "city": city, "label": place, "spot": f"s{row}", "split": split}
+                for place, city in enumerate(cities)
+                for split in ("training", "test")
+                for row in range(IMAGES)
+            ]
+        )
+        self.test = self.index[self.index["split"] == "test"].reset_index(drop=True)
+        self._data()
+        for trained in self.settings.study.trained:
+            self._network(*trained)
+        self._ratios()
+        self.pairs(architecture=0.4, retrained=0.2)
+
+    def _data(self) -> None:
+        shape = (len(self.index), SIDE, SIDE, 3)
+        files.write_array("data/prepare/images.npy", self.random.integers(0, 255, shape, dtype=np.uint8))
+        files.write_table("data/prepare/index.csv", self.index)
+        counts = self.index.groupby(["split", "city"]).agg(images=("id", "size"), spots=("spot", "nunique"))
+        files.write_table("reports/prepare/splits.csv", counts.reset_index())
+        files.write_table("data/segment/index.csv", self.test[["id", "city"]].assign(coverage=0.75))
+        for suite in report.SUITES:
+            met = {"expectation": "all is well", "success": suite != "masks", "unexpected": 3, "rows": 16}
+            files.write_json(f"reports/validate/{suite}.json", {"suite": suite, "success": True, "expectations": [met]})
+
+    def _network(self, network: str, seed: int) -> None:
+        name, count = key(network, seed), len(self.test)
+        dead = int(name == self.dead)
+        maps = self.random.normal(size=(count, 7, 7)).astype(np.float32)
+        files.write_array(f"data/explain/{name}/masks.npy", -np.abs(maps) if dead else maps)
+        index = self.test[["id", "city"]].assign(predicted=self.test["city"], explained=self.test["city"])
+        files.write_table(f"data/explain/{name}/index.csv", index.assign(probability=0.9, dead=dead))
+        places = (
+            dict(zip("xy", self.random.normal(size=(2, count)), strict=True))
+            if not dead
+            else {"x": np.nan, "y": np.nan}
+        )
+        files.write_table(f"data/embed/{name}/embedding.csv", self.test[["id", "city"]].assign(**places, dead=dead))
+        agreement = {"neighbour_agreement": 0.9, "chance": 0.5} if not dead else {}
+        files.write_json(f"reports/embed/{name}/scores.json", agreement | {"masks": 0 if dead else count})
+        self.accuracy(name, 1.0)
+        history = {"epoch": [1, 2], "learning_rate": 1e-4}
+        history |= {
+            f"{part}_{what}": [0.5, 0.7] for part in ("training", "validation") for what in ("loss", "accuracy")
+        }
+        files.write_table(f"reports/train/{name}/history.csv", pd.DataFrame(history))
+        pairs = [{"actual": a, "predicted": p, "images": IMAGES * (a == p)} for a, p in product(self.cities, repeat=2)]
+        files.write_table(f"reports/train/{name}/confusion.csv", pd.DataFrame(pairs))
+
+    def accuracy(self, name: str, value: float) -> None:
+        scores = {"accuracy": value, "loss": 0.1, "majority_accuracy": 1 / len(self.cities)}
+        scores |= {"recall": dict.fromkeys(self.cities, value), "images": len(self.test)}
+        files.write_json(f"reports/train/{name}/scores.json", scores)
+
+    def _ratios(self) -> None:
+        rows = []
+        for (network, seed), (place, city) in product(self.settings.study.trained, enumerate(self.cities)):
+            alone = f"mark of {city}"
+            for name, ratio in (("sky", 0.1 + 0.1 * NETWORKS.index(network)), ("tree;plant", 0.5), (alone, 0.8)):
+                inside = 0 if key(network, seed) == self.dead else int(ratio * 1000)
+                row = {
+                    "city": city,
+                    "network": network,
+                    "seed": seed,
+                    "label": 3 + (name != "sky") + (name == alone) * (place + 1),
+                }
+                row |= {
+                    "object": name,
+                    "ratio": inside / 1000,
+                    "ratio_alive": inside / 1000,
+                    "inside": inside,
+                    "total": 1000,
+                }
+                rows.append(row | {"mean_pixels": 125.0, "kept": 1, "images": IMAGES, "dead": 0})
+        files.write_table("reports/measure/object_ratio.csv", pd.DataFrame(rows))
+
+    def pairs(self, *, architecture: float, retrained: float) -> None:
+        study, value = (
+            self.settings.study,
+            {"architecture": architecture, "retrained": retrained, "initialisation": retrained},
+        )
+        counts = {"images": len(self.test), "dead": 0}
+        every = [
+            {"first": key(*a), "second": key(*b), "kind": residual.kind(a, b)}
+            for a, b in combinations(study.trained, 2)
+        ]
+        ten = []
+        for a, b in residual.table2_pairs(study.networks, study.seeds):
+            kind = "architecture" if a[0] != b[0] else "retrained"
+            ten.append({"pair": f"{a[0]}-{b[0]}", "first": key(*a), "second": key(*b), "kind": kind})
+        for path, rows, extra in (("all_pairs", every, []), ("residual", ten, ["paper"])):
+            columns = ["first", "second", "kind", "residual", "residual_alive", "images", "dead", *extra]
+            filled = [row | dict.fromkeys(("residual", "residual_alive"), value[row["kind"]]) | counts for row in rows]
+            table = pd.DataFrame(filled, columns=(["pair"] if extra else []) + columns)
+            files.write_table(f"reports/compare/{path}.csv", table.assign(paper=0.3) if extra else table)
+
+    def page(self) -> str:
+        report.run(self.settings, Silent())
+        return report.PAGE.read_text()
+
+    def claims(self) -> str:
+        found = findings(report.read_results(self.settings))
+        return "\n".join(f"{finding.claim} {finding.text}" for finding in found)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.chdir(tmp_path)
+    return Study(("ulm", "köln <b>"), NETWORKS, (0, 1))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
+    """A folder with a study and its report."""
+    folder = tmp_path_factory.mktemp("drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        study = Study(("ulm", "köln <b>"), NETWORKS, (0, 1))
+        study.page()
+    return folder, study
+
+
+@pytest.fixture
+def page(drawn: tuple[Path, Study], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(drawn[0])
+    return report.PAGE.read_text()
+
+
+def digests() -> dict[str, str]:
+    paths = [report.PAGE, *sorted(report.FOLDER.iterdir())]
+    return {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_the_page_needs_nothing_from_outside(page: str) -> None:
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert sources and all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert not re.search(r"<script|<link|<iframe|@import|url\(|https?://", page)
+    assert "köln &lt;b&gt;" in page and "köln <b>" not in page
+    assert str(Path.cwd()) not in page
+
+
+def test_every_figure_and_table_is_there(page: str) -> None:
+    assert page.count("data:image/png;base64,") == len(FIGURES)
+    assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
+    names = {"accuracies", "table2", "object_ratio"}
+    assert {path.stem for path in report.FOLDER.glob("*.csv")} == names
+    assert {path.stem for path in report.FOLDER.glob("*.json")} == names | {"scores", "findings"}
+    for path in report.FOLDER.glob("*.json"):
+        json.loads(path.read_text())
+    accuracies = files.read_table(report.FOLDER / "accuracies.csv")
+    assert accuracies["paper"].tolist()[::2] == [0.9998, 0.9996, 0.9931, 0.9818]
+    assert "all is well (3 of 16 rows)" in page
+
+
+def test_two_runs_give_equal_bytes(page: str, drawn: tuple[Path, Study]) -> None:
+    before = digests()
+    drawn[1].page()
+    assert digests() == before
+
+
+@pytest.mark.usefixtures("page")
+def test_r_has_a_column_a_network() -> None:
+    table = files.read_table(report.FOLDER / "object_ratio.csv").set_index(["city", "object"])
+    row = table.loc[("ulm", "sky")]
+    assert [row[f"{network}-1"] for network in NETWORKS] == [0.1, 0.2, 0.3, 0.4]
+    assert row["mean"] == pytest.approx(0.25) and row["share"] == pytest.approx((0.25 + 0.5 + 0.8) / 3)
+
+
+def test_what_the_paper_found_is_said_where_it_holds(study: Study) -> None:
+    claims = study.claims()
+    assert "All 8 trained networks tell the cities apart better" in claims
+    assert "Another architecture changes the masks more than retraining does." in claims
+    assert "0.400 on average (6 pairs)" in claims and "0.200 (4 pairs), 2.00 times as much" in claims
+    assert "As in the paper, every pair of architectures differs more than any retrained pair" in claims
+    assert "R says the same" in claims
+    assert "ulm: the explanations cover mark of ulm, tree and sky most." in claims
+    assert "Frequent enough only here: mark of ulm." in claims
+    assert "No mask is dead." in claims
+
+
+def test_the_opposite_is_said_where_that_holds(study: Study) -> None:
+    study.pairs(architecture=0.2, retrained=0.3)
+    for trained in study.settings.study.trained:
+        study.accuracy(key(*trained), 0.5)
+        path = f"reports/embed/{key(*trained)}/scores.json"
+        files.write_json(path, {"neighbour_agreement": 0.4, "chance": 0.5, "masks": 16})
+    claims = study.claims()
+    assert "No network tells the cities apart better" in claims
+    assert "Another architecture does not change the masks more than retraining does." in claims
+    assert "Unlike in the paper, the two groups overlap" in claims
+    assert "R says otherwise: retrained networks use more similar objects" in claims
+    assert "Masks of one city do not lie together." in claims
+    assert "for any kept object" in claims
+
+
+def test_equal_residuals_are_no_difference(study: Study) -> None:
+    study.pairs(architecture=0.3, retrained=0.3)
+    claims = study.claims()
+    assert "does not change the masks more" in claims and "Unlike in the paper" in claims
+
+
+def test_three_cities_and_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = Study(("a", "b", "c"), ("resnet18", "simple"), (3,))
+    page, claims = study.page(), study.claims()
+    assert (
+        "Architectures cannot be compared with retraining here." in claims and "each network was trained once" in claims
+    )
+    assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
+    assert "What tells a, b and c apart?" in page
+    scores = files.read_json(report.FOLDER / "scores.json")
+    assert "retrained" not in scores["residual"] and scores["residual"]["architecture"] == pytest.approx(0.4)
+
+
+def test_one_architecture_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = Study(("a", "b"), ("simple",), (0, 1))
+    assert "Nothing is known of architectures, since there is only one" in study.claims()
+    assert study.page().count("data:image/png;base64,") == len(FIGURES)
+
+
+def test_a_network_whose_masks_are_all_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = Study(("a", "b"), ("vgg11", "simple"), (0, 1), dead="vgg11-0")
+    page, claims = study.page(), study.claims()
+    assert claims.split(".")[0] in page
+    assert "16 of 64 masks are dead" in claims and "VGG11, seed 0: 16 of 16 (100.0%)" in claims
+    assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
+
+
+def test_only_the_rows_it_shows_are_read(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watched:
+        """An array of which parts can be taken, but not the whole."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def __getitem__(self, rows: object) -> np.ndarray:
+            part = np.array(self.array[rows])
+            assert len(part) <= study.settings.report.thumbnails < len(self.array)
+            return part
+
+        def __array__(self, *arguments: object) -> np.ndarray:
+            raise AssertionError("read whole")
+
+    opened = files.open_array
+    monkeypatch.setattr(files, "open_array", lambda path: Watched(opened(path)))
+    assert study.page()

@@ -1,0 +1,154 @@
+"""Segmentation: the labels that come with the data, and ONNX networks of either layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import yaml
+from onnx import TensorProto, helper
+
+from citylens import settings
+from citylens.adapters import files, images, segmenters
+from citylens.adapters.tracker import Silent
+from citylens.settings import InputError, Settings
+from citylens.stages import segment
+
+PHOTOS = Path(__file__).parents[1] / "profiles" / "photos.yaml"
+MODELS = Path(__file__).parents[2] / "shared" / "models"
+STREETS = Path(__file__).parents[2] / "shared" / "streets"
+
+
+def network(path: Path, layout: str, classes: int = 3) -> None:
+    """A scene parser of one matrix product: the classes' logits are the channels, more classes than three repeat them."""
+    matrix = np.eye(3, classes, dtype=np.float32)
+    shape = [1, 8, 8, 3] if layout == "NHWC" else [1, 3, 8, 8]
+    out = [1, 8, 8, classes] if layout == "NHWC" else [1, classes, 8, 8]
+    steps = [helper.make_node("MatMul", ["image", "matrix"], ["logits"])]
+    if layout == "NCHW":
+        steps = [
+            helper.make_node("Transpose", ["image"], ["last"], perm=[0, 2, 3, 1]),
+            helper.make_node("MatMul", ["last", "matrix"], ["product"]),
+            helper.make_node("Transpose", ["product"], ["logits"], perm=[0, 3, 1, 2]),
+        ]
+    graph = helper.make_graph(
+        steps,
+        "parser",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, out)],
+        [helper.make_tensor("matrix", TensorProto.FLOAT, matrix.shape, matrix.ravel())],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def configured(segmenter: str, **changes: object) -> Settings:
+    mapping = yaml.safe_load(PHOTOS.read_text())
+    mapping["prepare"]["size"] = 64
+    mapping["segment"] |= {"segmenter": segmenter, "path": "parser"}
+    mapping["segment"]["onnx"] |= {"size": 8, "offset": 1} | changes
+    return settings.parse(mapping)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two test images, the left half red and the right half blue, with their label maps; one training image."""
+    monkeypatch.chdir(tmp_path)
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[:, :64, 0], image[:, 64:, 2] = 250, 250
+    rows = []
+    for number, split in enumerate(["test", "training", "test"]):
+        images.write_png(f"data/acquire/{number}.png", image)
+        images.write_png(
+            f"data/acquire/labels/{number}.png", np.where(image[..., 0] > 0, 7 + number, 0).astype(np.uint8)
+        )
+        rows.append(
+            {"id": f"i{number}", "city": "a", "path": f"{number}.png", "labels": f"labels/{number}.png", "split": split}
+        )
+    table = pd.DataFrame(rows)
+    files.write_table("data/acquire/manifest.csv", table[["id", "city", "path", "labels"]])
+    files.write_table("data/prepare/index.csv", table[["id", "city", "split"]])
+    files.write_text("parser/objects.csv", "index,name\n1,red thing;crimson\n2,green thing\n3,blue thing\n")
+    return tmp_path
+
+
+def test_labels_that_come_with_the_data(project: Path) -> None:
+    segment.run(configured("oracle"), Silent())
+    labels = files.open_array("data/segment/labels.npy")
+    assert labels.shape == (2, 64, 64) and labels.dtype == np.uint8
+    assert (labels[0, :, :32] == 7).all() and (labels[1, :, :32] == 9).all() and (labels[:, :, 32:] == 0).all()
+    index = files.read_table("data/segment/index.csv")
+    assert index["id"].tolist() == ["i0", "i2"] and index["coverage"].tolist() == [0.5, 0.5]
+    assert files.read_table("data/segment/objects.csv").set_index("label")["name"][7] == "road"
+
+
+def test_images_without_labels_are_named(project: Path) -> None:
+    table = files.read_table("data/acquire/manifest.csv")
+    files.write_table("data/acquire/manifest.csv", table.assign(labels=["labels/0.png", None, None]))
+    with pytest.raises(InputError, match=r"1 of 2 test images come without a label map; first: 2\.png\. Allowed: onnx"):
+        segment.run(configured("oracle"), Silent())
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(("channels", "left", "right"), [("RGB", 1, 3), ("BGR", 3, 1)])
+def test_an_onnx_network_names_objects(project: Path, layout: str, channels: str, left: int, right: int) -> None:
+    network(Path("parser/segmenter.onnx"), layout)
+    segment.run(configured("onnx", layout=layout, channels=channels), Silent())
+    labels = files.open_array("data/segment/labels.npy")
+    assert (labels[:, :, :24] == left).all() and (labels[:, :, 40:] == right).all()
+    assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["red thing", "green thing", "blue thing"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"size": 16}, r"takes \[\[1, 8, 8, 3\]\]; layout NHWC and size 16 give \[1, 16, 16, 3\]"),
+        ({"layout": "NCHW"}, r"layout NCHW and size 8 give \[1, 3, 8, 8\]"),
+        ({"offset": 149}, "3 classes with offset 149 give labels 149 to 151; allowed: 0 to 150"),
+        ({"model": "other.onnx"}, r"parser/other\.onnx: no such file"),
+        ({"model": "objects.csv"}, r"parser/objects\.csv: not an ONNX network"),
+        ({"objects": "none.csv"}, r"parser/none\.csv: no such file"),
+    ],
+)
+def test_an_onnx_network_that_does_not_fit_is_refused(project: Path, changes: dict[str, object], said: str) -> None:
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    with pytest.raises(InputError, match=said):
+        segment.run(configured("onnx", **changes), Silent())
+    assert not Path("data/segment").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("index,label\n1,a\n", "column name is missing"),
+        ("index,name\n151,a\n", "index 151; allowed: 1 to 150"),
+        ("index,name\n1,a\n1,b\n", "stands in several rows"),
+        ("index,name\none,a\n", "allowed: whole numbers"),
+    ],
+)
+def test_a_bad_label_list_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "objects.csv").write_text(text)
+    with pytest.raises(InputError, match=rf"objects\.csv: .*{said}"):
+        segmenters.read_objects(tmp_path / "objects.csv")
+
+
+@pytest.mark.skipif(not MODELS.is_dir() or not STREETS.is_dir(), reason="needs the real photographs and scene parser")
+def test_a_real_scene_parser_agrees_with_people() -> None:
+    """A real photograph's sky and road, as people outlined them."""
+    plan = settings.load(PHOTOS).segment.onnx
+    (model,) = MODELS.glob("*.onnx")
+
+    fitting = settings.Onnx(**(plan.__dict__ | {"model": model.name, "objects": "ade20k-150.csv"}))
+    parser = segmenters.OnnxSegmenter(fitting, MODELS)
+    right = 0
+    for name in sorted(path.stem for path in (STREETS / "labels").iterdir())[:40:10]:
+        logits = parser.logits(images.read_rgb(STREETS / "images" / f"{name}.jpg"))
+        guess = logits.argmax(-1).astype(np.uint8)
+        truth = images.read_labels(STREETS / "labels" / f"{name}.png")
+        rows = np.linspace(0, guess.shape[0] - 1, truth.shape[0]).round().astype(int)
+        columns = np.linspace(0, guess.shape[1] - 1, truth.shape[1]).round().astype(int)
+        known = np.isin(truth, [2, 3])
+        right += (guess[np.ix_(rows, columns)][known] == truth[known]).mean() > 0.6
+    assert right >= 3

@@ -33,7 +33,7 @@ def test_imports_run_one_way(module: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_depends_on_the_modules_it_reaches(stage: str) -> None:
     module = stage.split("_")[0]
-    declared = {path for path in STAGES[stage]["deps"] if path.startswith("src/")}
+    declared = {path for path in STAGES[stage]["deps"] if path.startswith("src/") and path.endswith(".py")}
     reached = {f"src/{name.replace('.', '/')}.py" for name in imports.reached(f"citylens.stages.{module}", ASIDE)}
     assert declared == reached
 

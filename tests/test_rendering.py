@@ -12,7 +12,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from citylens.science.rendering.view import render_view
+from citylens.science.rendering.view import Scene, render_view
 from citylens.science.rendering.world import LABELS, MOST, World, read_world
 
 MAPPING: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "worlds" / "default.yaml").read_text())
@@ -60,6 +60,22 @@ def test_headings_turn_one_camera_in_one_scene() -> None:
         for spot in range(5)
     ]
     assert np.mean(agree) > 0.85
+
+
+def test_views_of_a_scene_are_the_same_alone_and_in_any_order() -> None:
+    scene = Scene(WORLD, "birch", 4, width=160, height=120, seed=7)
+    bare = scene.view(30, {"tree"})
+    seen = {heading: scene.view(heading) for heading in (90, 60, 30)}
+    for heading, (picture, labels) in seen.items():
+        alone = view("birch", 4, heading)
+        assert np.array_equal(picture, alone[0]) and np.array_equal(labels, alone[1])
+    assert not np.array_equal(bare[1], seen[30][1])
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (400, 16), (16, 400)])
+def test_pictures_of_any_shape_are_drawn(width: int, height: int) -> None:
+    picture, labels = render_view(WORLD, "alder", 0, 10, width=width, height=height, seed=7)
+    assert picture.shape == (height, width, 3) and labels.shape == (height, width)
 
 
 def test_pixels_have_the_sizes_types_and_labels_promised() -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["acquire", "validate_images", "prepare", "validate_splits", "train", "explain", "validate_masks"]
 
 
 class Clone:
@@ -80,11 +80,22 @@ def test_every_stage_left_its_outputs(study: Clone) -> None:
 
 
 def test_the_numbers_hang_together(study: Clone) -> None:
-    ratios = (study.folder / "reports/measure/scores.json").read_text()
-    area = json.loads(ratios)["explained_area"]
-    assert all(0 <= share <= 1 for share in area.values())
-    scores = json.loads((study.folder / "reports/compare/scores.json").read_text())
-    assert all(0 <= value <= 1 for value in scores["table2"].values())
+    """R and AR follow from the per-image tables, and every table speaks of the same test images in the same order."""
+    pixels = pd.read_parquet(study.folder / "data/measure/pixels.parquet")
+    sums = pixels.groupby(["city", "network", "seed", "label"])[["inside", "total"]].sum()
+    ratios = pd.read_csv(
+        study.folder / "reports/measure/object_ratio.csv", index_col=["city", "network", "seed", "label"]
+    )
+    expected = (sums["inside"] / sums["total"]).reindex(ratios.index)
+    np.testing.assert_allclose(ratios["ratio"], expected)
+    residuals = pd.read_parquet(study.folder / "data/compare/residuals.parquet")
+    pairs = pd.read_csv(study.folder / "reports/compare/all_pairs.csv", index_col=["first", "second"])
+    means = residuals.groupby(["first", "second"])["residual"].mean()
+    np.testing.assert_allclose(pairs["residual"], means.reindex(pairs.index))
+    index = pd.read_csv(study.folder / "data/prepare/index.csv")
+    test = index.loc[index["split"] == "test", "id"].tolist()
+    for table in [study.folder / "data/segment/index.csv", *study.folder.glob("data/explain/*/index.csv")]:
+        assert pd.read_csv(table)["id"].tolist() == test
 
 
 def test_a_second_run_does_nothing(study: Clone) -> None:

@@ -1,7 +1,7 @@
 """acquire: brings the images in and writes the manifest.
 
 Reads the world's file (source render), or the folder that holds the photographs; writes data/acquire: the images and label maps
-by their paths in the source, and manifest.csv, a row an image. Alone: `citylens acquire`. Costs 25 ms an image rendered, 1 ms copied.
+by their paths in the source, and manifest.csv, a row an image. Alone: `citylens acquire`. Costs 30 ms an image rendered, 1 ms copied.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def _table2(pairs: pd.DataFrame, study: Study) -> pd.DataFrame:
             | values.loc[names].to_dict()
             | {"paper": published}
         )
-    return pd.DataFrame(rows, columns=["pair", *pairs.columns, "paper"])
+    table = pd.DataFrame(rows, columns=["pair", *pairs.columns, "paper"])
+    return table.replace({"kind": {"initialisation": "retrained"}})
 
 
 def _pair_name(first: str, second: str) -> str:

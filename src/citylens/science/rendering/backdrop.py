@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from citylens.science.rendering.camera import Floats
-from citylens.science.rendering.canvas import FINE, Canvas
+from citylens.science.rendering.camera import EYE_HEIGHT, Camera, Floats
+from citylens.science.rendering.canvas import Canvas
 from citylens.science.rendering.light import Light
+from citylens.science.rendering.model import FINE, Model
 from citylens.science.rendering.scene import Streams, Street, Thing
 from citylens.science.rendering.world import LABELS
 
 _REACH = 420.0
 _GAIN_STEPS = 128
-_GRAIN = {"grass": 1.6, "earth": 1.5, "road": 0.85, "sidewalk": 0.7}
+_ROUGHNESS = ((0.03, 9.0, 0.055), (0.17, 26.0, 0.05), (1.3, 120.0, 0.05))
+"""Grain of the ground, coarser and coarser: metres a texel, metres one sees it, strength."""
+_STRENGTHS = np.zeros(256, np.float32)
+for _kind, _strength in {"grass": 1.6, "earth": 1.5, "road": 0.85, "sidewalk": 0.7}.items():
+    _STRENGTHS[LABELS[_kind]] = _strength
 
 
 @dataclass(frozen=True)
@@ -54,61 +60,90 @@ def noise_tile(rng: np.random.Generator, size: int = 128) -> Floats:
     return (tile - tile.mean()) / tile.std()
 
 
-def paint_sky(canvas: Canvas, light: Light, tile: Floats) -> None:
-    """Fill the canvas above the horizon with sky: a gradient, the glow of the sun, and clouds."""
-    rays = canvas.camera.rays(0, canvas.camera.horizon, step=2)
-    height = np.maximum(rays[..., 2], 0)
-    depth = np.exp(-4.5 * height)[..., None]
-    sky = light.zenith * (1 - depth) + light.haze * depth
-    glow = np.maximum(rays @ light.sun.astype(np.float32), 0)
-    sky = sky + (0.25 * glow**6 + 0.45 * glow**60)[..., None] * light.direct
-    flat = rays[..., :2] / (height + 0.12)[..., None] * 13
-    cover = np.clip(_sample(tile, flat) * 0.55 - 0.75 + 1.9 * light.cloud, 0, 1) * np.clip(height * 7, 0, 1)
-    relief = 0.90 + 0.10 * _sample(tile, flat + light.sun[:2] * 3)
-    white = (light.haze * 0.35 + 0.62)[None, None] * np.clip(relief, 0.72, 1.08)[..., None]
-    sky = sky + (white - sky) * (0.9 * cover)[..., None]
-    painted = np.clip(sky * 255, 0, 255).astype(np.uint8)
-    above = canvas.colours[: canvas.camera.horizon * FINE]
-    above[:] = cv2.resize(painted, (above.shape[1], above.shape[0]), interpolation=cv2.INTER_LINEAR)
-    canvas.fine_labels[:] = LABELS["sky"]
+class Sky:
+    """The sky of a spot: a gradient, the glow of the sun, and clouds."""
+
+    def __init__(self, camera: Camera, light: Light, tile: Floats) -> None:
+        self._light, self._tile = light, tile
+        self._rays = camera.rays(0, camera.horizon, step=2)
+        height = np.maximum(self._rays[..., 2], 0)
+        depth = np.exp(-4.5 * height)[..., None]
+        self._clear = _float32(light.zenith) * (1 - depth) + _float32(light.haze) * depth
+        self._flat = self._rays[..., :2] * (13 / (height + 0.12))[..., None]
+        self._fade = 0.9 * np.clip(height * 7, 0, 1)
+
+    def paint(self, canvas: Canvas) -> None:
+        """Fill the canvas above the horizon with sky, and label all of it so."""
+        light, turn = self._light, canvas.camera.turn
+        sun = np.append(_turned(light.sun[:2], -turn), light.sun[2])
+        glow = np.maximum(self._rays @ _float32(sun), 0)
+        sixth = (glow * glow * glow) ** 2
+        halo = cv2.pow(sixth, 10)
+        flat = _turned(self._flat, turn)
+        cover = np.clip(_sample(self._tile, flat) * 0.55 + (1.9 * light.cloud - 0.75), 0, 1) * self._fade
+        relief = np.clip(0.90 + 0.10 * _sample(self._tile, flat + _float32(light.sun[:2] * 3)), 0.72, 1.08)
+        sky = self._clear + (0.25 * sixth + 0.45 * halo)[..., None] * _float32(light.direct)
+        sky += (relief[..., None] * _float32(light.haze * 0.35 + 0.62) - sky) * cover[..., None]
+        painted = np.full((*cover.shape, 4), LABELS["sky"], np.uint8)
+        painted[..., :3] = np.clip(sky * 255, 0, 255)
+        above = canvas.paint[: canvas.camera.horizon * FINE]
+        above[:] = cv2.resize(painted, (above.shape[1], above.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def paint_ground(
-    canvas: Canvas,
-    light: Light,
-    street: Street,
-    streams: Streams,
-    tile: Floats,
-    lots: Sequence[Thing],
-    shadows: Sequence[Floats],
-    without: Collection[str],
-) -> None:
-    """Paint all ground below the horizon with its grain, haze and shadows ((K, 3) polygons on the ground)."""
-    look = draw_ground(streams.of("ground"))
-    top = canvas.camera.horizon
-    canvas.colours[top * FINE :] = look.grass * 255
-    canvas.fine_labels[top * FINE :] = LABELS["grass"]
-    if "earth" not in without:
-        _paint_earth(canvas, streams, lots)
-    if street.has_walk and "sidewalk" not in without:
-        _paint_walks(canvas, street, look)
-    _paint_roads(canvas, street, look, streams)
-    _finish_ground(canvas, light, tile, shadows)
+class Ground:
+    """All ground of a spot, with its grain, haze and shadows."""
+
+    def __init__(
+        self, camera: Camera, light: Light, streams: Streams, street: Street, lots: Sequence[Thing], tile: Floats
+    ) -> None:
+        look = draw_ground(streams.of("ground"))
+        self._light, self._tile, self._eye_x, self._grass = light, tile, street.camera_x, look.grass
+        self._surfaces = {
+            kind: Model(street.camera_x, camera.focal, LABELS[kind], 0, 0) for kind in ("earth", "sidewalk", "road")
+        }
+        _add_earth(self._surfaces["earth"], streams, lots)
+        if street.has_walk:
+            _add_walks(self._surfaces["sidewalk"], street, look)
+        _add_roads(self._surfaces["road"], street, look, streams)
+        rays = camera.rays(camera.horizon, camera.height)
+        distance = np.float32(EYE_HEIGHT) / np.maximum(-rays[..., 2], np.float32(4e-3))
+        self._spots = rays[..., :2] * distance[..., None]
+        self._fades = [(1 / texel, much * np.exp(-((distance / far) ** 2))) for texel, far, much in _ROUGHNESS]
+        self._clear = light.clearness(distance).astype(np.float32)
+        haze = np.append(255 * light.haze, 0) * (1 - self._clear)[..., None]
+        self._haze = np.rint(haze).astype(np.uint8).repeat(FINE, 0).repeat(FINE, 1)
+
+    def paint(self, canvas: Canvas, shadows: Model, without: Collection[str]) -> None:
+        """Paint all ground below the horizon, with the polygons of `shadows` in the shade."""
+        top = canvas.camera.horizon
+        ground, light = canvas.paint[top * FINE :], self._light
+        if not len(ground):
+            return
+        ground[:] = [*self._grass * 255, LABELS["grass"]]
+        canvas.add(surface for kind, surface in self._surfaces.items() if kind not in without)
+        spots = _turned(self._spots, canvas.camera.turn)
+        spots[..., 0] += np.float32(self._eye_x)
+        grain = np.zeros(self._clear.shape, np.float32)
+        for texels, fade in self._fades:
+            grain += _sample(self._tile, spots * np.float32(texels)) * fade
+        gain = (1 + grain * _STRENGTHS[canvas.labels()[top:]]) * self._clear
+        sunlit = 255 - cv2.GaussianBlur(canvas.mask(shadows), (5, 5), 1.0)[top:]
+        mixing = np.zeros((4, 3), np.float32)
+        mixing[:3, 0], mixing[:3, 1] = light.ambient * _GAIN_STEPS, light.direct * (light.sun[2] * _GAIN_STEPS / 255)
+        mixing[3, 2] = _GAIN_STEPS  # leaves the labels as they are
+        factor = cv2.transform(np.stack([gain, gain * sunlit], axis=-1), mixing)
+        factor = cv2.resize(cv2.convertScaleAbs(factor), (ground.shape[1], ground.shape[0]))
+        ground[:] = cv2.add(cv2.multiply(ground, factor, scale=1 / _GAIN_STEPS), self._haze)
 
 
 def _slab(x0: float, x1: float, y0: float, y1: float) -> Floats:
     return np.array([[x0, y0, 0.0], [x1, y0, 0.0], [x1, y1, 0.0], [x0, y1, 0.0]])
 
 
-def _fill(canvas: Canvas, shapes: Sequence[Floats], albedo: Floats, kind: str) -> None:
-    """Fill ground polygons with one albedo (3,) or one each (N, 3)."""
-    canvas.polygons(shapes, np.broadcast_to(albedo * 255, (len(shapes), 3)), LABELS[kind])
-
-
-def _paint_earth(canvas: Canvas, streams: Streams, lots: Sequence[Thing]) -> None:
+def _add_earth(model: Model, streams: Streams, lots: Sequence[Thing]) -> None:
     """Bare lots: earth from the sidewalk back, with lighter and darker patches."""
     for lot in lots:
-        if lot.kind != "earth" or not canvas.camera.sees(lot.x, lot.y, lot.radius + 4):
+        if lot.kind != "earth":
             continue
         rng = streams.of("earth", lot.index)
         albedo = np.array([0.55, 0.42, 0.29]) * rng.uniform(0.8, 1.15) + rng.normal(0, 0.02, 3)
@@ -117,7 +152,7 @@ def _paint_earth(canvas: Canvas, streams: Streams, lots: Sequence[Thing]) -> Non
         centres = rng.uniform((x0 + 1.5, lot.y0 + 1), (x1 - 1.5, lot.y1 - 1), (9, 2))
         patches = [_disc(centre, radius, rng) for centre, radius in zip(centres, rng.uniform(0.3, 1.4, 9), strict=True)]
         tones = np.concatenate([[1.0], rng.uniform(0.75, 1.15, 9)])
-        _fill(canvas, [_slab(x0, x1, lot.y0, lot.y1), *patches], albedo * tones[:, None], "earth")
+        model.polygons([_slab(x0, x1, lot.y0, lot.y1), *patches], 255 * albedo * tones[:, None])
 
 
 def _disc(centre: Floats, radius: float, rng: np.random.Generator) -> Floats:
@@ -127,39 +162,39 @@ def _disc(centre: Floats, radius: float, rng: np.random.Generator) -> Floats:
     return np.stack([centre[0] + reach * np.cos(angles), centre[1] + reach * np.sin(angles), 0 * angles], axis=1)
 
 
-def _paint_walks(canvas: Canvas, street: Street, look: GroundLook) -> None:
+def _add_walks(model: Model, street: Street, look: GroundLook) -> None:
     """Sidewalks of the street and the cross street, their joints and kerbs."""
     near, far = street.half_road, street.front
     walks = [_slab(-far, -near, -_REACH, _REACH), _slab(near, far, -_REACH, _REACH)]
     if street.crossing is not None:
         inner, outer = street.half_cross, street.half_cross + street.walk
         walks += [_slab(-_REACH, _REACH, street.crossing + s * inner, street.crossing + s * outer) for s in (-1, 1)]
-    _fill(canvas, walks, look.walk, "sidewalk")
+    model.polygons(walks, 255 * look.walk)
     joints = np.arange(-18, 18, look.slab)
     lines = [_slab(side * near, side * far, y, y + 0.035) for y in joints for side in (-1, 1)]
     middle = (near + far) / 2
     lines += [_slab(side * middle, side * middle + 0.035, -40, 40) for side in (-1, 1)]
-    _fill(canvas, lines, look.walk * 0.78, "sidewalk")
-    _fill(canvas, [_slab(side * near, side * (near + 0.28), -150, 150) for side in (-1, 1)], look.kerb, "sidewalk")
+    model.polygons(lines, 255 * look.walk * 0.78)
+    model.polygons([_slab(side * near, side * (near + 0.28), -150, 150) for side in (-1, 1)], 255 * look.kerb)
 
 
-def _paint_roads(canvas: Canvas, street: Street, look: GroundLook, streams: Streams) -> None:
+def _add_roads(model: Model, street: Street, look: GroundLook, streams: Streams) -> None:
     """Asphalt with gutters, patches, lane markings and zebra crossings."""
     half = street.half_road
     roads = [_slab(-half, half, -_REACH, _REACH)]
     if street.crossing is not None:
         low, high = street.crossing - street.half_cross, street.crossing + street.half_cross
         roads.append(_slab(-_REACH, _REACH, low, high))
-    _fill(canvas, roads, look.road, "road")
+    model.polygons(roads, 255 * look.road)
     gutters = [_slab(side * (half - 0.22), side * half, y0, y1) for side in (-1, 1) for y0, y1 in _free(street)]
-    _fill(canvas, gutters, look.road * 0.72, "road")
+    model.polygons(gutters, 255 * look.road * 0.72)
     rng = streams.of("road")
     corners, sizes = rng.uniform((-half + 1, -35), (half - 1, 35), (8, 2)), rng.uniform((0.4, 0.5), (1.6, 5), (8, 2))
     patches = [_slab(x, x + wide, y, y + long) for (x, y), (wide, long) in zip(corners, sizes, strict=True)]
     patches += [_disc(centre, 0.33, rng) for centre in rng.uniform((-half + 1, -30), (half - 1, 30), (4, 2))]
     tones = np.concatenate([rng.uniform(0.78, 1.12, 8), np.full(4, 0.55)])
-    _fill(canvas, patches, look.road * tones[:, None], "road")
-    _paint_markings(canvas, street, look)
+    model.polygons(patches, 255 * look.road * tones[:, None])
+    _add_markings(model, street, look)
 
 
 def _free(street: Street) -> list[tuple[float, float]]:
@@ -169,7 +204,7 @@ def _free(street: Street) -> list[tuple[float, float]]:
     return [(-150.0, street.crossing - street.half_cross), (street.crossing + street.half_cross, 150.0)]
 
 
-def _paint_markings(canvas: Canvas, street: Street, look: GroundLook) -> None:
+def _add_markings(model: Model, street: Street, look: GroundLook) -> None:
     """Dashes in the middle, lines along the edges, and zebra crossings at the cross street."""
     half = street.half_road
     dashes = [_slab(-0.07, 0.07, y, y + 3) for y in np.arange(-75, 75, 7.5) if not street.crosses(y, y + 3)]
@@ -179,49 +214,17 @@ def _paint_markings(canvas: Canvas, street: Street, look: GroundLook) -> None:
         for end in (-1, 1):
             y = street.crossing + end * (street.half_cross + 1.7)
             dashes += [_slab(x, x + 0.5, y - 1.5, y + 1.5) for x in np.arange(-half + 0.4, half - 0.5, 1.0)]
-    _fill(canvas, dashes, look.paint, "road")
+    model.polygons(dashes, 255 * look.paint)
 
 
-def _finish_ground(canvas: Canvas, light: Light, tile: Floats, shadows: Sequence[Floats]) -> None:
-    """Give the painted ground its grain, shadows, light and haze."""
-    camera, top = canvas.camera, canvas.camera.horizon
-    if top >= camera.height:
-        return
-    rays = camera.rays(top, camera.height)
-    distance = np.float32(camera.eye[2]) / np.maximum(-rays[..., 2], np.float32(4e-3))
-    spots = camera.eye[:2].astype(np.float32) + rays[..., :2] * distance[..., None]
-    grain = 1 + _grain(tile, spots, distance) * _strengths()[canvas.labels()[top:]]
-    clear = light.clearness(distance)
-    sunny = _sunlit(canvas, shadows)[top:, :, None] * (light.direct * light.sun[2]).astype(np.float32)
-    gain = (light.ambient.astype(np.float32) + sunny) * (grain * clear)[..., None]
-    haze = (1 - clear)[..., None] * (255 * light.haze).astype(np.float32)
-    ground = canvas.colours[top * FINE :]
-    size = (ground.shape[1], ground.shape[0])
-    factor, offset = (cv2.resize(cv2.convertScaleAbs(layer), size) for layer in (gain * _GAIN_STEPS, haze))
-    ground[:] = cv2.add(cv2.multiply(ground, factor, scale=1 / _GAIN_STEPS), offset)
+def _turned(flat: Floats, turn: float) -> Floats:
+    """Level vectors (..., 2) float32, turned by `turn` radians clockwise."""
+    sine, cosine = math.sin(turn), math.cos(turn)
+    return _float32(flat) @ _float32(np.array([[cosine, -sine], [sine, cosine]]))
 
 
-def _grain(tile: Floats, spots: Floats, distance: Floats) -> Floats:
-    """Brightness changes (h, w) of rough ground at `spots` (h, w, 2), fading where a pixel covers too much of it."""
-    grain = np.zeros(distance.shape, np.float32)
-    for texel, reach, strength in ((0.03, 9.0, 0.055), (0.17, 26.0, 0.05), (1.3, 120.0, 0.05)):
-        grain += _sample(tile, spots / texel) * (strength * np.exp(-((distance / reach) ** 2)))
-    return grain
-
-
-def _strengths() -> Floats:
-    """How strongly the grain shows, by label."""
-    strengths = np.zeros(max(LABELS.values()) + 1, np.float32)
-    for kind, strength in _GRAIN.items():
-        strengths[LABELS[kind]] = strength
-    return strengths
-
-
-def _sunlit(canvas: Canvas, shadows: Sequence[Floats]) -> Floats:
-    """Share (H, W), 0 to 1, of the sunlight that reaches the ground past the shadow polygons, with soft edges."""
-    scratch = Canvas(canvas.camera)
-    scratch.polygons(shadows, np.zeros((len(shadows), 3)), 255)
-    return 1 - cv2.GaussianBlur(scratch.labels(), (5, 5), 1.0).astype(np.float32) / 255
+def _float32(values: Floats) -> Floats:
+    return values.astype(np.float32)
 
 
 def _sample(tile: Floats, spots: Floats) -> Floats:

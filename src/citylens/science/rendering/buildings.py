@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citylens.science.rendering.camera import Floats
-from citylens.science.rendering.canvas import FINE, Canvas
 from citylens.science.rendering.facades import (
     Cells,
     blank_wall,
@@ -21,8 +20,8 @@ from citylens.science.rendering.facades import (
     roof_tiles,
 )
 from citylens.science.rendering.light import Light
+from citylens.science.rendering.model import FINE, Model
 from citylens.science.rendering.scene import FAR, Streams, Thing
-from citylens.science.rendering.world import LABELS
 
 _TILES = np.array([[0.52, 0.28, 0.20], [0.32, 0.31, 0.32], [0.44, 0.34, 0.27], [0.60, 0.36, 0.24]])
 Random = np.random.Generator
@@ -59,123 +58,120 @@ def house_form(streams: Streams, thing: Thing) -> Form:
     return Form(x0, x1, thing.y0, thing.y1 - gap, height, rise, has_windows)
 
 
-def paint_building(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a house."""
+def add_building(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a house."""
     form, rng = house_form(streams, thing), streams.of("building", thing.index)
-    cells, label = cut_cells(draw_style(rng), canvas.camera.distance(thing.x, thing.y) < 75), LABELS["building"]
+    cells = cut_cells(draw_style(rng), model.distance < 75)
     tiles = _TILES[rng.integers(len(_TILES))] * rng.uniform(0.85, 1.15)
     if form.rise:
-        _paint_roof(canvas, light, rng, form, cells, tiles)
+        _add_roof(model, light, rng, form, cells, tiles)
     elif rng.random() < 0.5:
-        _paint_hut(canvas, light, rng, form, cells)
+        _add_hut(model, light, rng, form, cells)
     aside = facade if form.has_windows_aside or thing.slab == FAR else blank_wall
-    _paint_box(canvas, light, rng, form, cells, label, aside)
+    _add_box(model, light, rng, form, cells, aside)
 
 
-def paint_skyscraper(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a tower of glass, with a narrower top on some."""
+def add_skyscraper(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a tower of glass, with a narrower top on some."""
     rng = streams.of("skyscraper", thing.index)
-    cells, label = cut_cells(draw_tower_style(rng), False), LABELS["skyscraper"]
+    cells = cut_cells(draw_tower_style(rng), False)
     height = rng.uniform(45, 130)
     has_top, has_mast, inset = rng.random() < 0.5, rng.random() < 0.35, rng.uniform(2, 6)
     peak = height * rng.uniform(1.12, 1.3) if has_top else height
     if has_mast:
         mast = np.array([[thing.x, thing.y, peak], [thing.x, thing.y, peak * 1.22]])
-        colour = light.on(np.full(3, 0.4), np.array([0.0, 0.0, 1.0]), canvas.camera.distance(thing.x, thing.y))
-        canvas.lines([mast], 0.7, colour, label)
+        colour = light.on(np.full(3, 0.4), np.array([0.0, 0.0, 1.0]), model.distance)
+        model.lines([mast], 0.7, colour)
     if has_top:
         top = Form(thing.x0 + inset, thing.x1 - inset, thing.y0 + inset, thing.y1 - inset, peak, 0.0, True)
-        _paint_box(canvas, light, rng, top, cells, label, facade)
+        _add_box(model, light, rng, top, cells, facade)
     shaft = Form(thing.x0, thing.x1, thing.y0, thing.y1, height, 0.0, True)
-    _paint_box(canvas, light, rng, shaft, cells, label, facade)
+    _add_box(model, light, rng, shaft, cells, facade)
 
 
-def _paint_box(canvas: Canvas, light: Light, rng: Random, form: Form, cells: Cells, label: int, aside: Texture) -> None:
-    """Paint the two walls of a box that face the camera: `aside` the one across the street, a facade along it."""
-    eye, state = canvas.camera.eye, rng.integers(2**31, size=2)
+def _add_box(model: Model, light: Light, rng: Random, form: Form, cells: Cells, aside: Texture) -> None:
+    """Add the two walls of a box that face the camera: `aside` the one across the street, a facade along it."""
+    eye, state = model.eye, rng.integers(2**31, size=2)
     if form.y0 > eye[1] or form.y1 < eye[1]:
         facing = -1 if form.y0 > eye[1] else 1
         y = form.y0 if facing < 0 else form.y1
         start, end = (form.x0, form.x1) if facing < 0 else (form.x1, form.x0)
         ends = np.array([[start, y, form.height], [end, y, form.height]])
-        _paint_wall(canvas, light, int(state[0]), ends, np.array([0.0, facing, 0.0]), cells, label, aside)
+        _add_wall(model, light, int(state[0]), ends, np.array([0.0, facing, 0.0]), cells, aside)
     if form.x0 > eye[0] or form.x1 < eye[0]:
         facing = -1 if form.x0 > eye[0] else 1
         x = form.x0 if facing < 0 else form.x1
         start, end = (form.y1, form.y0) if facing < 0 else (form.y0, form.y1)
         ends = np.array([[x, start, form.height], [x, end, form.height]])
-        _paint_wall(canvas, light, int(state[1]), ends, np.array([facing, 0.0, 0.0]), cells, label, facade)
+        _add_wall(model, light, int(state[1]), ends, np.array([facing, 0.0, 0.0]), cells, facade)
 
 
-def _paint_wall(
-    canvas: Canvas, light: Light, seed: int, ends: Floats, normal: Floats, cells: Cells, label: int, texture: Texture
+def _add_wall(
+    model: Model, light: Light, seed: int, ends: Floats, normal: Floats, cells: Cells, texture: Texture
 ) -> None:
-    """Paint one wall between the upper corners `ends` (2, 3), left to right as seen from outside."""
-    if not canvas.shows(np.concatenate([ends, ends[::-1] * (1, 1, 0)])):
-        return
+    """Add one wall between the upper corners `ends` (2, 3), left to right as seen from outside."""
     size = (float(np.linalg.norm(ends[1] - ends[0])), float(ends[0, 2]))
-    distance, texels = _sampling(canvas, ends, normal)
+    distance, texels = _sampling(model, ends, normal)
     limits = (min(texels[0], _LARGEST / size[0]), min(texels[1], _LARGEST / size[1]))
     albedo = texture(np.random.default_rng(seed), cells, size, limits)
     painted = lit(light, albedo, normal, distance)
-    canvas.panel(ends[0], ends[1] - ends[0], np.array([0.0, 0.0, -size[1]]), painted, label)
+    model.panel(ends[0], ends[1] - ends[0], np.array([0.0, 0.0, -size[1]]), painted)
 
 
-def _sampling(canvas: Canvas, ends: Floats, normal: Floats) -> tuple[float, tuple[float, float]]:
+def _sampling(model: Model, ends: Floats, normal: Floats) -> tuple[float, tuple[float, float]]:
     """Distance to a wall in metres, and the texels a metre across and down that its nearest part deserves."""
-    offset = ends[:, :2] - canvas.camera.eye[:2]
+    offset = ends[:, :2] - model.eye[:2]
     along = (ends[1, :2] - ends[0, :2]) / max(1e-6, float(np.linalg.norm(ends[1, :2] - ends[0, :2])))
     reach = offset @ along
     nearest = 0.0 if reach[0] * reach[1] < 0 else float(np.abs(reach).min())
     gap = abs(float(offset[0] @ normal[:2]))
     middle = float(np.linalg.norm(offset.mean(axis=0)))
     near = max(3.0, float(np.hypot(gap, nearest)))
-    sharp = canvas.camera.focal * FINE * 0.62 / near
+    sharp = model.focal * FINE * 0.62 / near
     return (near + middle) / 2, (float(np.clip(sharp * gap / near, 1.2, _FINEST)), float(np.clip(sharp, 1.2, _FINEST)))
 
 
 def lit(light: Light, albedo: Floats, normal: Floats, distance: float) -> NDArray[np.uint8]:
-    """Texture (h, w, 3) uint8 of `albedo` (h, w, 3) on a surface with unit `normal`, seen from `distance` metres."""
+    """Texture (h, w, 4) uint8, last channel free, of `albedo` (h, w, 3) on a surface with unit `normal`, `distance` metres away."""
     clear = float(light.clearness(distance))
-    mixing = np.column_stack([np.diag(255 * clear * light.gain(normal)), 255 * (1 - clear) * light.haze])
+    mixing = np.zeros((4, 4))
+    mixing[:3] = np.column_stack([np.diag(255 * clear * light.gain(normal)), 255 * (1 - clear) * light.haze])
     return np.asarray(cv2.convertScaleAbs(cv2.transform(albedo, mixing.astype(np.float32))), np.uint8)
 
 
-def _paint_roof(canvas: Canvas, light: Light, rng: Random, form: Form, cells: Cells, tiles: Floats) -> None:
-    """Paint the slope towards the camera, the gable beside it, and a chimney."""
-    eye, label = canvas.camera.eye, LABELS["building"]
+def _add_roof(model: Model, light: Light, rng: Random, form: Form, cells: Cells, tiles: Floats) -> None:
+    """Add the slope towards the camera, the gable beside it, and a chimney."""
+    eye = model.eye
     ridge, peak = (form.x0 + form.x1) / 2, form.height + form.rise
     facing = -1.0 if ridge > eye[0] else 1.0
     eaves = form.x0 - 0.4 if facing < 0 else form.x1 + 0.4
-    distance = canvas.camera.distance(ridge, (form.y0 + form.y1) / 2)
-    _paint_chimney(canvas, light, rng, form, ridge, distance)
+    distance = model.distance_to(ridge, (form.y0 + form.y1) / 2)
+    _add_chimney(model, light, rng, form, ridge, distance)
     y = form.y0 if form.y0 > eye[1] else form.y1
     gable = np.array([[form.x0, y, form.height], [form.x1, y, form.height], [ridge, y, peak]])
     aside = light.on(cells.style.wall * 0.95, np.array([0.0, np.sign(eye[1] - y), 0.0]), distance)
-    canvas.polygons([gable], aside[None], label)
+    model.polygons([gable], aside)
     normal = np.array([facing * form.rise, 0.0, abs(ridge - eaves)])
     texture = lit(light, roof_tiles(rng, tiles, (40, 72)), normal / np.linalg.norm(normal), distance)
     start, end = (form.y1, form.y0) if facing < 0 else (form.y0, form.y1)
     top = np.array([ridge, start, peak])
-    canvas.panel(top, np.array([0.0, end - start, 0.0]), np.array([eaves - ridge, 0.0, -form.rise]), texture, label)
+    model.panel(top, np.array([0.0, end - start, 0.0]), np.array([eaves - ridge, 0.0, -form.rise]), texture)
 
 
-def _paint_chimney(canvas: Canvas, light: Light, rng: Random, form: Form, ridge: float, distance: float) -> None:
+def _add_chimney(model: Model, light: Light, rng: Random, form: Form, ridge: float, distance: float) -> None:
     y, half, top = rng.uniform(form.y0 + 1, form.y1 - 1), 0.4, form.height + form.rise + 0.9
     stack = np.array(
         [[ridge, y - half, top], [ridge, y + half, top], [ridge, y + half, top - 2], [ridge, y - half, top - 2]]
     )
-    canvas.polygons(
-        [stack], light.on(np.array([[0.45, 0.30, 0.25]]), np.array([0.0, 0.0, 0.5]), distance), LABELS["building"]
-    )
+    model.polygons([stack], light.on(np.array([0.45, 0.30, 0.25]), np.array([0.0, 0.0, 0.5]), distance))
 
 
-def _paint_hut(canvas: Canvas, light: Light, rng: Random, form: Form, cells: Cells) -> None:
-    """Paint the stairhead or machine room on a flat roof."""
+def _add_hut(model: Model, light: Light, rng: Random, form: Form, cells: Cells) -> None:
+    """Add the stairhead or machine room on a flat roof."""
     x, y = (form.x0 + form.x1) / 2, rng.uniform(form.y0 + 2, max(form.y0 + 2.1, form.y1 - 4))
     hut = Form(x - 1.5, x + 1.5, y, y + rng.uniform(1.5, 3.0), form.height + rng.uniform(1.0, 2.2), 0.0, False)
-    if canvas.camera.distance(x, y) < 70:
-        _paint_box(canvas, light, rng, hut, cells, LABELS["building"], blank_wall)
+    if model.distance_to(x, y) < 70:
+        _add_box(model, light, rng, hut, cells, blank_wall)
 
 
 def house_shadow(form: Form, reach: Floats) -> Floats:

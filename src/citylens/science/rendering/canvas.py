@@ -1,23 +1,23 @@
-"""Picture and label map of one view, painted together with polygons and textured panels given in metres."""
+"""Picture and label map of one view, painted together from models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from citylens.science.rendering.camera import NEAR, Camera, Floats, clip_near
+from citylens.science.rendering.model import FINE, Lines, Model, Panel, Polygons
 
-FINE = 2
 _SHIFT = 4
-_FAR_OFF = 2e6
-_TEXEL_CENTRE = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+_FAR_OFF = 2.0**26
 
 
 class Canvas:
-    """Colours (FINE * H, FINE * W, 3) and fine labels (FINE * H, FINE * W), uint8; later paint hides earlier paint.
+    """Red, green, blue and label, (FINE * H, FINE * W, 4) uint8; later paint hides earlier paint.
 
     All is painted FINE times larger. Colours are averaged at the end, which smooths every edge alike; of the labels
     one in each pixel is kept, so that they stay exact.
@@ -25,123 +25,105 @@ class Canvas:
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
-        self.colours = np.zeros((camera.height * FINE, camera.width * FINE, 3), np.uint8)
-        self.fine_labels = np.zeros(self.colours.shape[:2], np.uint8)
+        self.paint = np.zeros((camera.height * FINE, camera.width * FINE, 4), np.uint8)
+        focal, middle_x, middle_y = camera.focal * FINE, camera.width * FINE / 2 - 0.5, camera.height * FINE / 2 - 0.5
+        self._lens = np.array([[focal, 0, middle_x], [0, focal, middle_y], [0, 0, 1]]) @ camera.axes
 
-    def picture(self) -> Floats:
-        """The colours so far as (H, W, 3) float32, 0 to 255, averaged over the fine pixels."""
+    def picture(self) -> NDArray[np.uint8]:
+        """The colours so far averaged over the fine pixels, (H, W, 4), of which the fourth channel means nothing."""
         size = (self.camera.width, self.camera.height)
-        return cv2.resize(self.colours, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        return np.asarray(cv2.resize(self.paint, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def labels(self) -> NDArray[np.uint8]:
         """The labels so far, (H, W) uint8."""
-        return self.fine_labels[::FINE, ::FINE].copy()
+        return self.paint[::FINE, ::FINE, 3].copy()
 
-    def polygons(self, shapes: Sequence[Floats], colours: Floats, label: int) -> None:
-        """Fill polygons (K, 3) in metres, in order, with `colours` (N, 3), 0 to 255, and one label."""
-        if not len(shapes):
+    def add(self, models: Iterable[Model]) -> None:
+        """Paint models over what is there, one after the other."""
+        parts = [part for model in models for part in model.parts]
+        outlines = self._outlines([part for part in parts if not isinstance(part, Lines)])
+        for part in parts:
+            if isinstance(part, Polygons):
+                for paint in part.paints:
+                    _fill(self.paint, next(outlines), paint)
+            elif isinstance(part, Panel):
+                self._add_panel(part, next(outlines))
+            else:
+                self._add_lines(part)
+
+    def mask(self, model: Model) -> NDArray[np.uint8]:
+        """Where (H, W) the polygons of a model would be painted: 255 there, 0 elsewhere."""
+        mask = np.zeros(self.paint.shape[:2], np.uint8)
+        for outline in self._outlines([part for part in model.parts if isinstance(part, Polygons)]):
+            _fill(mask, outline, 255)
+        return mask[::FINE, ::FINE].copy()
+
+    def _outlines(self, parts: Sequence[Polygons | Panel]) -> Iterator[NDArray[np.int32]]:
+        """Fixed-point pixels (M, 2) of the polygons of all parts, clipped to what is in front, M = 0 if nothing is."""
+        if not parts:
             return
-        pixels, counts = self._project(shapes)
-        fixed, start = _fixed(pixels), 0
-        for count, colour in zip(counts, np.clip(colours, 0, 255).tolist(), strict=True):
-            if count:
-                outline = [fixed[start : start + count]]
-                cv2.fillPoly(self.colours, outline, colour, cv2.LINE_8, _SHIFT)
-                cv2.fillPoly(self.fine_labels, outline, label, cv2.LINE_8, _SHIFT)
-            start += count
+        view: Floats = np.concatenate([part.corners for part in parts]) @ self._lens.T
+        counts = np.concatenate([part.counts for part in parts])
+        if view[:, 2].min() < NEAR:
+            view, counts = clip_near(view, counts)
+        fixed, ends = _fixed(view), np.cumsum(counts).tolist()
+        for start, end in pairwise([0, *ends]):
+            yield fixed[start:end]
 
-    def lines(self, paths: Sequence[Floats], width: float, colour: Floats, label: int) -> None:
-        """Draw open paths (K, 3), `width` metres thick but never below a fine pixel of colour and a pixel of label."""
-        for path in paths:
-            view = self.camera.to_view(path)
-            view = view[view[:, 2] > NEAR]
-            thick = self._focal * width / np.linalg.norm(view, axis=1)
-            fixed = _fixed(self._to_pixels(view))
-            for here, thickness in enumerate(thick[1:].tolist()):
-                ends, size = [fixed[here : here + 2]], max(1, round(thickness))
-                cv2.polylines(self.colours, ends, False, colour.tolist(), size, cv2.LINE_8, _SHIFT)
-                cv2.polylines(self.fine_labels, ends, False, label, max(FINE, size), cv2.LINE_8, _SHIFT)
+    def _add_lines(self, lines: Lines) -> None:
+        """Draw lines, never below a fine pixel of colour and a pixel of label."""
+        for path in lines.paths:
+            view = path @ self._lens.T
+            is_ahead = view[:, 2] > NEAR
+            view, distance = view[is_ahead], np.linalg.norm(path[is_ahead], axis=1)
+            fixed = _fixed(view)
+            window = _window(fixed, self.paint.shape, 20)
+            if window is None:
+                continue
+            left, top, right, bottom = window
+            mask = np.zeros((bottom - top, right - left), np.uint8)
+            for here, far in enumerate(distance[1:].tolist()):
+                ends, size = fixed[here : here + 2], max(1, round(self.camera.focal * FINE * lines.width / far))
+                cv2.polylines(self.paint, [ends], False, lines.paint, size, cv2.LINE_8, _SHIFT)
+                shifted = ends - np.array([left << _SHIFT, top << _SHIFT], np.int32)
+                cv2.polylines(mask, [shifted], False, 255, max(FINE, size), cv2.LINE_8, _SHIFT)
+            self.paint[top:bottom, left:right, 3][mask > 0] = lines.paint[3]
 
-    def panel(
-        self,
-        corner: Floats,
-        across: Floats,
-        down: Floats,
-        texture: NDArray[np.uint8],
-        label: int,
-        mask: NDArray[np.uint8] | None = None,
-    ) -> None:
-        """Paint a flat texture (h, w, 3) whose top left stands at `corner` and whose edges are `across` and `down`.
-
-        Where `mask` (h, w) is given and below 128 the panel is see-through.
-        """
-        pixels, _ = self._project([np.stack([corner, corner + across, corner + across + down, corner + down])])
-        window = _window(pixels, self.fine_labels.shape)
+    def _add_panel(self, panel: Panel, outline: NDArray[np.int32]) -> None:
+        window = _window(outline, self.paint.shape, 1)
         if window is None:
             return
         left, top, right, bottom = window
-        size, part = (right - left, bottom - top), (slice(top, bottom), slice(left, right))
-        plane = np.stack([across / texture.shape[1], down / texture.shape[0], corner - self.camera.eye], axis=1)
-        matrix = self._homography(plane, left, top)
+        matrix = self._lens @ panel.plane
+        matrix[:2] -= np.array([[left], [top]]) * matrix[2]
+        size = (right - left, bottom - top)
+        patch = cv2.warpPerspective(
+            panel.texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         inside = np.zeros((size[1], size[0]), np.uint8)
-        cv2.fillPoly(inside, [_fixed(pixels - (left, top))], 255, cv2.LINE_8, _SHIFT)
-        if mask is not None:
-            inside[_warp(mask, matrix, size) < 128] = 0
-        cv2.copyTo(_warp(texture, matrix, size), inside, self.colours[part])
-        self.fine_labels[part][inside > 0] = label
-
-    def shows(self, outline: Floats) -> bool:
-        """Whether a polygon (K, 3) in metres may have a pixel on the canvas."""
-        return _window(self._project([outline])[0], self.fine_labels.shape) is not None
-
-    @property
-    def _focal(self) -> float:
-        return self.camera.focal * FINE
-
-    def _to_pixels(self, view: Floats) -> Floats:
-        """View points (..., 3) in front of the camera as (..., 2) fine pixels, within OpenCV's reach."""
-        return np.clip(self.camera.to_pixels(view) * FINE, -_FAR_OFF, _FAR_OFF)
-
-    def _project(self, shapes: Sequence[Floats]) -> tuple[Floats, list[int]]:
-        """Corners (M, 2) in fine pixels of all polygons (K, 3), clipped, and how many each of them has left."""
-        view = self.camera.to_view(np.concatenate(shapes))
-        counts = [len(shape) for shape in shapes]
-        if (view[:, 2] < NEAR).any():
-            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-            nearest, farthest = (f.reduceat(view[:, 2], starts).tolist() for f in (np.minimum, np.maximum))
-            parts = [view[start : start + count] for start, count in zip(starts.tolist(), counts, strict=True)]
-            for number, part in enumerate(parts):
-                if nearest[number] < NEAR:
-                    parts[number] = clip_near(part) if farthest[number] > NEAR else part[:0]
-            view, counts = np.concatenate(parts), [len(part) for part in parts]
-        return self._to_pixels(view), counts
-
-    def _homography(self, plane: Floats, left: int, top: int) -> Floats:
-        """Homography (3, 3) from texture pixels to the fine pixels of the window of the canvas at (left, top).
-
-        The columns of `plane` (3, 3) are a texture pixel's steps and the texture's corner, in metres from the eye.
-        """
-        height, width = self.fine_labels.shape
-        middle_x, middle_y = width / 2 - 0.5 - left, height / 2 - 0.5 - top
-        lens = np.array([[self._focal, 0, middle_x], [0, self._focal, middle_y], [0, 0, 1]])
-        return lens @ self.camera.axes @ plane @ _TEXEL_CENTRE
+        _fill(inside, outline - np.array([left << _SHIFT, top << _SHIFT], np.int32), 255)
+        if panel.is_cut:
+            inside[patch[..., 3] < 128] = 0
+            patch[..., 3] = panel.label
+        cv2.copyTo(patch, inside, self.paint[top:bottom, left:right])
 
 
-def _warp(texture: NDArray[np.uint8], matrix: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:
-    warped = cv2.warpPerspective(texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(warped, np.uint8)
+def _fill(target: NDArray[np.uint8], outline: NDArray[np.int32], paint: Sequence[float] | int) -> None:
+    if len(outline):
+        cv2.fillPoly(target, [outline], paint, cv2.LINE_8, _SHIFT)
 
 
-def _fixed(pixels: Floats) -> NDArray[np.int32]:
-    """Pixels (K, 2) as OpenCV's fixed-point numbers, whose whole numbers are pixel centres."""
-    return np.rint((pixels - 0.5) * (1 << _SHIFT)).astype(np.int32)
+def _fixed(view: Floats) -> NDArray[np.int32]:
+    """View points (K, 3) as fixed-point pixels (K, 2), whose whole numbers are pixel centres."""
+    pixels = view[:, :2] * ((1 << _SHIFT) / view[:, 2:])
+    return np.rint(pixels.clip(-_FAR_OFF, _FAR_OFF)).astype(np.int32)
 
 
-def _window(pixels: Floats, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of the smallest window of an image of `shape` around `pixels`, None if empty."""
-    if not len(pixels):
+def _window(fixed: NDArray[np.int32], shape: tuple[int, ...], margin: int) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of a window of an image of `shape` around fixed-point pixels, None if empty."""
+    if not len(fixed):
         return None
-    (low_x, low_y), (high_x, high_y) = pixels.min(axis=0).tolist(), pixels.max(axis=0).tolist()
-    left, top = max(int(low_x) - 1, 0), max(int(low_y) - 1, 0)
-    right, bottom = min(int(high_x) + 2, shape[1]), min(int(high_y) + 2, shape[0])
+    (low_x, low_y), (high_x, high_y) = (fixed.min(axis=0) >> _SHIFT).tolist(), (fixed.max(axis=0) >> _SHIFT).tolist()
+    left, top = max(low_x - margin, 0), max(low_y - margin, 0)
+    right, bottom = min(high_x + margin + 2, shape[1]), min(high_y + margin + 2, shape[0])
     return (left, top, right, bottom) if right > left and bottom > top else None

@@ -8,19 +8,18 @@ import numpy as np
 
 from citylens.science.rendering.buildings import lit
 from citylens.science.rendering.camera import Floats
-from citylens.science.rendering.canvas import Canvas
 from citylens.science.rendering.light import Light
+from citylens.science.rendering.model import Model
 from citylens.science.rendering.panels import fence_panel, glyphs
 from citylens.science.rendering.scene import Streams, Thing
-from citylens.science.rendering.world import LABELS
 
 _UP = np.array([0.0, 0.0, 1.0])
 _SOFT = np.array([0.0, 0.0, 0.7])
 
 
-def paint_pole(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a utility pole: shaft, cross arms, insulators, a transformer on some, and its wires to the next."""
-    rng, label = streams.of("pole", thing.index), LABELS["pole"]
+def add_pole(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a utility pole: shaft, cross arms, insulators, a transformer on some, and its wires to the next."""
+    rng = streams.of("pole", thing.index)
     tall, half, has_can, arms = (
         rng.uniform(8.2, 8.8),
         rng.uniform(0.13, 0.19),
@@ -28,23 +27,19 @@ def paint_pole(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> 
         int(rng.integers(1, 4)),
     )
     grey = np.array([0.50, 0.48, 0.45]) if rng.random() < 0.5 else np.array([0.36, 0.27, 0.20])
-    distance, foot = canvas.camera.distance(thing.x, thing.y), np.array([thing.x, thing.y, 0.0])
-    if thing.link is not None and canvas.camera.sees(
-        thing.x, (thing.y + thing.link) / 2, abs(thing.link - thing.y) / 2
-    ):
-        canvas.lines(_wires(thing, tall), 0.035, light.on(np.full(3, 0.07), _SOFT, distance), label)
-    shapes, tones = _shaft(canvas, foot, tall, half)
+    distance, foot = model.distance, np.array([thing.x, thing.y, 0.0])
+    if thing.link is not None:
+        model.lines(_wires(thing, tall), 0.035, light.on(np.full(3, 0.07), _SOFT, distance))
+    shapes, tones = _shaft(model, foot, tall, half)
     for number in range(arms):
         z, reach = tall - 0.35 - 0.75 * number, 1.25 - 0.2 * number
         shapes.append(foot + np.array([[-reach, 0, z], [reach, 0, z], [reach, 0, z + 0.13], [-reach, 0, z + 0.13]]))
         tones.append(0.8)
-    canvas.polygons(shapes, light.on(grey * np.array(tones)[:, None], _SOFT, distance), label)
+    model.polygons(shapes, light.on(grey * np.array(tones)[:, None], _SOFT, distance))
     if has_can:
-        side = foot + canvas.camera.axes[0] * 0.42 + _UP * (tall - 3.1)
-        shapes, tones = _shaft(canvas, side, 1.0, 0.27)
-        canvas.polygons(
-            shapes, light.on(np.array([0.58, 0.60, 0.60]) * np.array(tones)[:, None], _SOFT, distance), label
-        )
+        side = foot + model.right * 0.42 + _UP * (tall - 3.1)
+        shapes, tones = _shaft(model, side, 1.0, 0.27)
+        model.polygons(shapes, light.on(np.array([0.58, 0.60, 0.60]) * np.array(tones)[:, None], _SOFT, distance))
 
 
 def _wires(thing: Thing, tall: float) -> list[Floats]:
@@ -56,11 +51,11 @@ def _wires(thing: Thing, tall: float) -> list[Floats]:
     return [np.stack([np.full(10, thing.x + x), y, z - dip * sag], axis=1) for x, z, dip in levels]
 
 
-def _shaft(canvas: Canvas, foot: Floats, tall: float, half: float) -> tuple[list[Floats], list[float]]:
+def _shaft(model: Model, foot: Floats, tall: float, half: float) -> tuple[list[Floats], list[float]]:
     """Three upright strips of a round shaft, shaded from left to right, and their tones."""
-    right = canvas.camera.axes[0] * half
+    right = model.right * half
     edges, slim = (-1.0, -0.35, 0.4, 1.0), 0.72
-    shapes = [
+    shapes: list[Floats] = [
         np.stack(
             [
                 foot + right * a,
@@ -74,62 +69,60 @@ def _shaft(canvas: Canvas, foot: Floats, tall: float, half: float) -> tuple[list
     return shapes, [0.7, 1.2, 0.92]
 
 
-def paint_streetlight(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a lamp on a slim mast, its arm over the road."""
+def add_streetlight(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a lamp on a slim mast, its arm over the road."""
     rng = streams.of("streetlight", thing.index)
     tall, arm = rng.uniform(5.5, 7.0), rng.uniform(0.9, 1.8)
-    distance, foot = canvas.camera.distance(thing.x, thing.y), np.array([thing.x, thing.y, 0.0])
-    shapes, tones = _shaft(canvas, foot, tall, 0.085)
+    distance, foot = model.distance, np.array([thing.x, thing.y, 0.0])
+    shapes, tones = _shaft(model, foot, tall, 0.085)
     tip = foot + np.array([-thing.side * arm, 0.0, tall + 0.3])
     top = foot + _UP * tall
     shapes.append(np.stack([top - _UP * 0.12, top, tip + _UP * 0.04, tip - _UP * 0.06]))
     head = np.array([[-thing.side * 0.6, 0, 0], [0, 0, -0.05], [0, 0, 0.12], [-thing.side * 0.6, 0, 0.08]])
     shapes.append(tip + head)
     albedo = np.array([0.34, 0.36, 0.37]) * np.array([*tones, 0.9, 1.6])[:, None]
-    canvas.polygons(shapes, light.on(albedo, _SOFT, distance), LABELS["streetlight"])
+    model.polygons(shapes, light.on(albedo, _SOFT, distance))
 
 
-def paint_fence(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint the fence around a lot: the part along the street and the two that run back from it."""
+def add_fence(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add the fence around a lot: the part along the street and the two that run back from it."""
     rng = streams.of("fence", thing.index)
     tall = rng.uniform(1.3, 2.3)
     front, back = (thing.x0, thing.x1) if thing.side > 0 else (thing.x1, thing.x0)
     front += thing.side * 0.3
     low, high = thing.y0 + 0.2, thing.y1 - 0.2
-    seed, texels = int(rng.integers(2**31)), 30 * min(1.0, 12 / canvas.camera.distance(front, thing.y))
-    ends = sorted((low, high), key=lambda y: -abs(y - canvas.camera.eye[1]))
-    walls = [((front, y), (back, y), np.array([0.0, np.sign(canvas.camera.eye[1] - y), 0.0])) for y in ends]
+    seed, texels = int(rng.integers(2**31)), 30 * min(1.0, 12 / model.distance_to(front, thing.y))
+    ends = sorted((low, high), key=lambda y: -abs(y - model.eye[1]))
+    walls = [((front, y), (back, y), np.array([0.0, np.sign(model.eye[1] - y), 0.0])) for y in ends]
     walls.append(((front, low), (front, high), np.array([-thing.side, 0.0, 0.0])))
     for start, end, normal in walls:
         corner, along = np.array([*start, tall]), np.array([end[0] - start[0], end[1] - start[1], 0.0])
         middle = corner + along / 2
-        if not canvas.shows(np.stack([corner, corner + along, corner + along - tall * _UP, corner - tall * _UP])):
-            continue
         texture, mask = fence_panel(np.random.default_rng(seed), float(np.linalg.norm(along)), texels)
-        painted = lit(light, texture, normal, canvas.camera.distance(middle[0], middle[1]))
-        canvas.panel(corner, along, -_UP * tall, painted, LABELS["fence"], mask)
+        painted = lit(light, texture, normal, model.distance_to(middle[0], middle[1]))
+        model.panel(corner, along, -_UP * tall, painted, mask)
 
 
-def paint_signboard(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a signboard: flat along the facades, sticking out over the sidewalk, or on two posts."""
+def add_signboard(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a signboard: flat along the facades, sticking out over the sidewalk, or on two posts."""
     rng = streams.of("signboard", thing.index)
     across, down, centre = _sign_place(rng, thing)
     face = glyphs(rng, float(np.linalg.norm(across) / np.linalg.norm(down)))
-    towards = canvas.camera.eye - centre
+    towards = model.eye - centre
     normal = np.cross(across, _UP)
     normal = normal / np.linalg.norm(normal)
     if normal @ towards < 0:
         across, normal = -across, -normal
-    distance = canvas.camera.distance(thing.x, thing.y)
+    distance = model.distance
     if thing.form == "post":
-        _paint_posts(canvas, light, centre, across, distance)
-    corner, label = centre - across / 2 - down / 2, LABELS["signboard"]
+        _add_posts(model, light, centre, across, distance)
+    corner = centre - across / 2 - down / 2
     rim = across / np.linalg.norm(across) * 0.07 + np.zeros(3)
     edge = np.stack([corner - rim, corner + across + rim, corner + across + down + rim, corner + down - rim])
     edge[:2] += _UP * 0.07
     edge[2:] -= _UP * 0.07
-    canvas.polygons([edge], light.on(np.full((1, 3), 0.16), _SOFT, distance), label)
-    canvas.panel(corner, across, down, lit(light, face.astype(np.float32) / 255, normal, distance), label)
+    model.polygons([edge], light.on(np.full(3, 0.16), _SOFT, distance))
+    model.panel(corner, across, down, lit(light, face.astype(np.float32) / 255, normal, distance))
 
 
 def _sign_place(rng: np.random.Generator, thing: Thing) -> tuple[Floats, Floats, Floats]:
@@ -147,11 +140,11 @@ def _sign_place(rng: np.random.Generator, thing: Thing) -> tuple[Floats, Floats,
     return across, -_UP * high, np.array([thing.x, thing.y, z])
 
 
-def _paint_posts(canvas: Canvas, light: Light, centre: Floats, across: Floats, distance: float) -> None:
+def _add_posts(model: Model, light: Light, centre: Floats, across: Floats, distance: float) -> None:
     shapes: list[Floats] = []
     for share in (-0.35, 0.35):
         foot = centre + across * share
         foot[2] = 0.0
-        shapes += _shaft(canvas, foot, float(centre[2]), 0.07)[0]
+        shapes += _shaft(model, foot, float(centre[2]), 0.07)[0]
     tones = np.array([0.7, 1.2, 0.92] * 2)[:, None]
-    canvas.polygons(shapes, light.on(np.full(3, 0.42) * tones, _SOFT, distance), LABELS["signboard"])
+    model.polygons(shapes, light.on(np.full(3, 0.42) * tones, _SOFT, distance))

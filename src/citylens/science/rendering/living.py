@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from citylens.science.rendering.camera import Floats
-from citylens.science.rendering.canvas import Canvas
 from citylens.science.rendering.light import Light
+from citylens.science.rendering.model import FINE, Model
 from citylens.science.rendering.scene import Streams, Thing
-from citylens.science.rendering.world import LABELS
 
 _UP = np.array([0.0, 0.0, 1.0])
+_LARGEST = 420
+_MOST_LEAVES = 1200
 _CLOTHES = np.array(
     [
         [0.15, 0.16, 0.20], [0.20, 0.28, 0.45], [0.60, 0.16, 0.16], [0.80, 0.79, 0.76], [0.34, 0.40, 0.28],
@@ -20,27 +22,37 @@ _CLOTHES = np.array(
 _SKIN = np.array([[0.86, 0.66, 0.54], [0.72, 0.52, 0.38], [0.50, 0.34, 0.24], [0.36, 0.24, 0.18]])
 
 
-def paint_tree(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a trunk with branches and a crown of leaf clusters, darker below and away from the sun."""
-    rng, camera = streams.of("tree", thing.index), canvas.camera
-    season = streams.of("season").uniform(-0.2, 1)
+def add_tree(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a trunk with branches and a crown of leaf clusters, darker below and away from the sun."""
+    rng, season = streams.of("tree", thing.index), streams.of("season").uniform(-0.2, 1)
     height, radius, crown = tree_form(streams, thing)
-    distance = camera.distance(thing.x, thing.y)
     foot, top = np.array([thing.x, thing.y, 0.0]), np.array([thing.x, thing.y, height])
-    _paint_trunk(canvas, light, rng, foot, top, crown, distance)
+    _add_trunk(model, light, rng, foot, top, crown)
     green = np.array([0.20, 0.34, 0.11]) + max(0.0, season - 0.45) * np.array([0.55, 0.20, 0.02])
     green = green * rng.uniform(0.8, 1.2) + rng.normal(0, 0.02, 3)
-    offsets, lit = _clusters(rng, light, is_conical=rng.random() < 0.22)
-    scale = np.array([radius, radius, (height - crown) / 2])
+    count = int(np.clip((model.focal * radius / model.distance) ** 1.45, 16, _MOST_LEAVES))
+    offsets, lit = _clusters(rng, light, count, is_conical=rng.random() < 0.22)
     middle = np.array([thing.x, thing.y, (height + crown) / 2])
-    count = int(np.clip(camera.focal * radius / distance * 3.5, 16, len(offsets)))
-    centres = middle + offsets[:count] * scale
-    size = radius * 0.19 * np.sqrt(len(offsets) / count)
-    stars = _stars(rng, camera.axes, centres, size)
-    albedo = green * (0.5 + 0.9 * lit[:count, None])
-    order = np.argsort(0.6 * lit[:count] + offsets[:count] @ _towards(camera.eye, middle))
-    colours = light.on(albedo, _UP, distance)
-    canvas.polygons([stars[number] for number in order], colours[order], LABELS["tree"])
+    flat = offsets * (radius, radius, (crown - height) / 2) @ np.stack([model.right, _UP], axis=1)
+    stars = flat[:, None] + _stars(rng, count, radius * 2.9 / np.sqrt(count))
+    order = np.argsort(0.6 * lit + offsets @ _towards(model.eye, middle))
+    colours = light.on(green * (0.5 + 0.9 * lit[:, None]), _UP, model.distance)
+    _add_crown(model, middle, stars[order], np.clip(colours[order], 0, 255))
+
+
+def _add_crown(model: Model, middle: Floats, stars: Floats, colours: Floats) -> None:
+    """Add a panel around `middle` on which leaf clusters (N, K, 2), metres right and down of it, are painted."""
+    low, high = stars.min(axis=(0, 1)), stars.max(axis=(0, 1))
+    texels = min(0.8 * FINE * model.focal / model.distance, _LARGEST / float((high - low).max()))
+    width, height = (int(size) for size in np.ceil((high - low) * texels) + 2)
+    texture = np.zeros((height, width, 4), np.uint8)
+    texture[..., :3] = colours.mean(axis=0)
+    outlines = np.rint(((stars - low) * texels + 0.5) * 16).astype(np.int32)
+    for outline, colour in zip(outlines, colours.tolist(), strict=True):
+        cv2.fillPoly(texture, [outline], (*colour, 255), cv2.LINE_8, 4)
+    corner = middle + model.right * (low[0] - 1 / texels) - _UP * (low[1] - 1 / texels)
+    across, down = model.right * (width / texels), -_UP * (height / texels)
+    model.panel(corner, across, down, texture, texture[..., 3].copy())
 
 
 def tree_form(streams: Streams, thing: Thing) -> tuple[float, float, float]:
@@ -55,10 +67,8 @@ def _towards(eye: Floats, point: Floats) -> Floats:
     return step / np.linalg.norm(step)
 
 
-def _paint_trunk(
-    canvas: Canvas, light: Light, rng: np.random.Generator, foot: Floats, top: Floats, crown: float, distance: float
-) -> None:
-    right = canvas.camera.axes[0]
+def _add_trunk(model: Model, light: Light, rng: np.random.Generator, foot: Floats, top: Floats, crown: float) -> None:
+    right = model.right
     bark = np.array([0.34, 0.27, 0.21]) * rng.uniform(0.75, 1.2)
     thick, fork = rng.uniform(0.11, 0.2), foot + _UP * (crown + 0.4)
     shapes, tones = [], []
@@ -70,34 +80,31 @@ def _paint_trunk(
         tip = fork + (top - fork) * 0.5 + right * lean
         shapes.append(np.stack([fork - right * 0.07, fork + right * 0.07, tip]))
         tones.append(0.8)
-    colours = light.on(bark * np.array(tones)[:, None], np.array([0.0, 0.0, 0.6]), distance)
-    canvas.polygons(shapes, colours, LABELS["tree"])
+    colours = light.on(bark * np.array(tones)[:, None], np.array([0.0, 0.0, 0.6]), model.distance)
+    model.polygons(shapes, colours)
 
 
-def _clusters(rng: np.random.Generator, light: Light, is_conical: bool) -> tuple[Floats, Floats]:
+def _clusters(rng: np.random.Generator, light: Light, count: int, is_conical: bool) -> tuple[Floats, Floats]:
     """Leaf clusters in a unit crown: offsets (N, 3) and how much light each gets (N,), 0 to 1."""
-    count = 230
     directions = rng.standard_normal((count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     offsets = directions * rng.uniform(0.25, 1, (count, 1)) ** (1 / 2.2) * 0.88
-    offsets += 0.16 * np.sin(directions[:, [1, 2, 0]] * 5 + rng.uniform(0, 6))
+    offsets += 0.19 * np.sin(directions[:, [1, 2, 0]] * 5 + rng.uniform(0, 6))
     if is_conical:
         offsets[:, :2] *= np.clip(0.95 - 0.75 * offsets[:, 2:], 0.1, 1.2) * 0.75
     facing = offsets @ (0.55 * light.sun + np.array([0, 0, 0.55]))
     return offsets, np.clip(0.42 + 0.5 * facing + rng.normal(0, 0.13, count), 0, 1)
 
 
-def _stars(rng: np.random.Generator, axes: Floats, centres: Floats, size: float) -> Floats:
-    """Ragged leaf clusters (N, 9, 3) around `centres` (N, 3), turned to the camera."""
-    count = len(centres)
+def _stars(rng: np.random.Generator, count: int, size: float) -> Floats:
+    """Outlines (count, 9, 2) of ragged leaf clusters of about `size` metres around 0."""
     angles = np.linspace(0, 2 * np.pi, 9, endpoint=False) + rng.uniform(0, 1, (count, 1))
     reach = size * rng.uniform(0.45, 1.25, (count, 9)) * rng.uniform(0.6, 1.3, (count, 1))
-    right, up = np.cos(angles) * reach, np.sin(angles) * reach
-    return centres[:, None] + right[..., None] * axes[0] - up[..., None] * axes[1]
+    return np.stack([np.cos(angles) * reach, np.sin(angles) * reach], axis=-1)
 
 
-def paint_person(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint someone who walks or stands: legs, arms, torso, head and hair, turned to the camera."""
+def add_person(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add someone who walks or stands: legs, arms, torso, head and hair, turned to the camera."""
     rng = streams.of("person", thing.index)
     tall, stride, wide = rng.uniform([1.55, 0.0, 0.9], [1.9, 0.17, 1.15])
     coat, legs, skin = (p[rng.integers(len(p))] for p in (_CLOTHES, _CLOTHES[[0, 1, 5, 6]], _SKIN))
@@ -129,12 +136,10 @@ def paint_person(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -
         (_ring(0.0, 0.925, 0.066), hair),
         (_ring(0.01, 0.912, 0.054), skin),
     ]
-    foot, right = np.array([thing.x, thing.y, 0.0]), canvas.camera.axes[0]
+    foot, right = np.array([thing.x, thing.y, 0.0]), model.right
     shapes = [foot + (part[:, :1] * wide * right + part[:, 1:] * _UP) * tall for part, _ in parts]
-    colours = light.on(
-        np.array([albedo for _, albedo in parts]), np.array([0.0, 0.0, 0.8]), canvas.camera.distance(thing.x, thing.y)
-    )
-    canvas.polygons(shapes, colours, LABELS["person"])
+    colours = light.on(np.array([albedo for _, albedo in parts]), np.array([0.0, 0.0, 0.8]), model.distance)
+    model.polygons(shapes, colours)
 
 
 def _limb(x0: float, z0: float, x1: float, z1: float, half: float) -> Floats:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from citylens.science.rendering.camera import Floats
-from citylens.science.rendering.canvas import Canvas
 from citylens.science.rendering.light import Light
+from citylens.science.rendering.model import Model
 from citylens.science.rendering.scene import PARKED, Streams, Thing
-from citylens.science.rendering.world import LABELS
 
 _PAINTS = np.array(
     [
@@ -49,9 +48,9 @@ class _Parts:
         self.normals.append(normal)
 
 
-def paint_car(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> None:
-    """Paint a car."""
-    rng, eye = streams.of("car", thing.index), canvas.camera.eye
+def add_car(model: Model, light: Light, streams: Streams, thing: Thing) -> None:
+    """Add a car."""
+    rng, eye = streams.of("car", thing.index), model.eye
     paint = _PAINTS[rng.integers(len(_PAINTS))] * rng.uniform(0.85, 1.1)
     length, width, roof, belt = rng.uniform([4.0, 1.7, 1.4, 0.82], [4.8, 1.85, 1.62, 0.95])
     form = str(rng.choice(list(_NOSE_AND_TAIL)))
@@ -64,10 +63,8 @@ def paint_car(canvas: Canvas, light: Light, streams: Streams, thing: Thing) -> N
     _add_car(parts, form, length / 2, roof, belt, paint)
     turn = np.array([forward, forward, 1.0])
     place = np.array([thing.x, thing.y, 0.0])
-    colours = light.on(
-        np.array(parts.albedos), np.array(parts.normals) * turn, canvas.camera.distance(thing.x, thing.y)
-    )
-    canvas.polygons([place + shape * turn for shape in parts.shapes], colours, LABELS["car"])
+    colours = light.on(np.array(parts.albedos), np.array(parts.normals) * turn, model.distance)
+    model.polygons([place + shape * turn for shape in parts.shapes], colours)
 
 
 def _add_car(parts: _Parts, form: str, reach: float, roof: float, belt: float, paint: Floats) -> None:

@@ -2,46 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator
 from statistics import NormalDist
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from citylens.science.rendering.backdrop import noise_tile, paint_ground, paint_sky
+from citylens.science.rendering.backdrop import Ground, Sky, noise_tile
 from citylens.science.rendering.buildings import (
-    Form,
+    add_building,
+    add_skyscraper,
     cast_shadow,
     house_form,
     house_shadow,
-    paint_building,
-    paint_skyscraper,
 )
-from citylens.science.rendering.camera import Camera, Floats, street_camera
+from citylens.science.rendering.camera import Camera, Floats
 from citylens.science.rendering.canvas import Canvas
-from citylens.science.rendering.furniture import paint_fence, paint_pole, paint_signboard, paint_streetlight
+from citylens.science.rendering.furniture import add_fence, add_pole, add_signboard, add_streetlight
 from citylens.science.rendering.light import Film, Light, draw_film, draw_light
-from citylens.science.rendering.living import paint_person, paint_tree, tree_form
-from citylens.science.rendering.occlusion import covered_rows, is_hidden
-from citylens.science.rendering.scene import FAR, LOT, Streams, Thing, draw_street, place_things
-from citylens.science.rendering.vehicles import paint_car
-from citylens.science.rendering.world import World, check_view
+from citylens.science.rendering.living import add_person, add_tree, tree_form
+from citylens.science.rendering.model import Model
+from citylens.science.rendering.scene import LOT, Streams, Thing, draw_street, place_things
+from citylens.science.rendering.vehicles import add_car
+from citylens.science.rendering.world import LABELS, World, check_view
 
-_PAINTERS: dict[str, Callable[[Canvas, Light, Streams, Thing], None]] = {
-    "building": paint_building,
-    "skyscraper": paint_skyscraper,
-    "tree": paint_tree,
-    "car": paint_car,
-    "person": paint_person,
-    "pole": paint_pole,
-    "streetlight": paint_streetlight,
-    "fence": paint_fence,
-    "signboard": paint_signboard,
+_BUILDERS: dict[str, Callable[[Model, Light, Streams, Thing], None]] = {
+    "building": add_building,
+    "skyscraper": add_skyscraper,
+    "tree": add_tree,
+    "car": add_car,
+    "person": add_person,
+    "pole": add_pole,
+    "streetlight": add_streetlight,
+    "fence": add_fence,
+    "signboard": add_signboard,
 }
 _NORMAL = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)], np.float32)
-_TALLEST = {"building": 28.0, "tree": 10.0, "skyscraper": 210.0}
 _MARGIN = {"tree": 3.0, "pole": 2.0, "streetlight": 2.5, "signboard": 1.5, "building": 0.6}
+
+
+class Scene:
+    """All that stands at `spot` of `city`, in one light, as pictures of one size show it under any heading.
+
+    What does not depend on the heading is drawn once: an object when a view first shows it, and all else at the start.
+
+    Raises ValueError for an unknown city, a size below 16 pixels, and a spot or seed outside 0 to 2**32 - 1.
+    """
+
+    def __init__(self, world: World, city: str, spot: int, *, width: int, height: int, seed: int) -> None:
+        check_view(world, city, ())
+        if min(width, height) < 16 or not 0 <= spot < 2**32 or not 0 <= seed < 2**32:
+            raise ValueError(f"need 16 pixels or more and 0 <= spot, seed < 2**32: {width} x {height}, {spot}, {seed}")
+        self._world, self._city, self._camera = world, city, Camera(0.0, width, height)
+        self._streams = streams = Streams(seed, city, spot)
+        self._street = street = draw_street(world, streams)
+        self._light, self._film = draw_light(streams.of("light")), draw_film(streams.of("film"))
+        things, tile = place_things(world, streams, street), noise_tile(streams.of("noise tile"))
+        self._sky = Sky(self._camera, self._light, tile)
+        lots = [thing for thing in things if thing.slab == LOT]
+        self._ground = Ground(self._camera, self._light, streams, street, lots, tile)
+        self._shadows = self._model(LABELS["road"], street.camera_x, 0.0)
+        self._shadows.polygons(list(_shadows(self._light, streams, things, street.camera_x)), np.zeros(3))
+        self._things = sorted((thing for thing in things if thing.kind in _BUILDERS), key=self._order)
+        reach = [thing.radius + _MARGIN.get(thing.kind, 0.3) for thing in self._things]
+        self._x = np.array([thing.x - street.camera_x for thing in self._things])
+        self._y = np.array([thing.y for thing in self._things])
+        self._reach = np.where([thing.link is not None for thing in self._things], np.inf, reach)
+        self._models: dict[int, Model] = {}
+
+    def view(self, heading: float, without: Collection[str] = ()) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Picture and labels as `render_view` gives them."""
+        check_view(self._world, self._city, without)
+        turn = math.radians(heading % 360 - self._street.bearing)
+        canvas = Canvas(Camera(turn, self._camera.width, self._camera.height))
+        self._sky.paint(canvas)
+        self._ground.paint(canvas, self._shadows, without)
+        seen = np.flatnonzero(canvas.camera.sees(self._x, self._y, self._reach)).tolist()
+        canvas.add(self._built(number) for number in seen if self._things[number].kind not in without)
+        noise = self._streams.of("sensor", round(heading % 360 * 1000) % 360000)
+        return _develop(canvas.picture(), self._film, noise), canvas.labels()
+
+    def _order(self, thing: Thing) -> tuple[int, float]:
+        """Things are painted from the farthest slab to the nearest, and within a slab from far to near."""
+        far = abs(thing.y) if thing.slab == LOT else math.hypot(thing.x - self._street.camera_x, thing.y)
+        return thing.slab, -far
+
+    def _built(self, number: int) -> Model:
+        """The model of a thing, built when first asked for."""
+        if number not in self._models:
+            thing = self._things[number]
+            model = self._model(LABELS[thing.kind], thing.x, thing.y)
+            _BUILDERS[thing.kind](model, self._light, self._streams, thing)
+            self._models[number] = model
+        return self._models[number]
+
+    def _model(self, label: int, x: float, y: float) -> Model:
+        return Model(self._street.camera_x, self._camera.focal, label, x, y)
 
 
 def render_view(
@@ -66,55 +124,17 @@ def render_view(
     are the background; for a size below 16 pixels, and for a spot or seed outside 0 to 2**32 - 1.
     """
     check_view(world, city, without)
-    if min(width, height) < 16 or not 0 <= spot < 2**32 or not 0 <= seed < 2**32:
-        raise ValueError(f"need 16 pixels or more and 0 <= spot, seed < 2**32: {width} x {height}, {spot}, {seed}")
-    streams = Streams(seed, city, spot)
-    street = draw_street(world, streams)
-    light = draw_light(streams.of("light"))
-    canvas = Canvas(street_camera(street.camera_x, heading % 360 - street.bearing, width, height))
-    things = place_things(world, streams, street)
-    tile = noise_tile(streams.of("noise tile"))
-    paint_sky(canvas, light, tile)
-    houses = {thing: house_form(streams, thing) for thing in things if thing.kind == "building" and thing.slab == LOT}
-    shadows = list(_shadows(canvas.camera, light, streams, things, houses.values()))
-    lots = [thing for thing in things if thing.slab == LOT]
-    paint_ground(canvas, light, street, streams, tile, lots, shadows, without)
-    cover = covered_rows(canvas.camera, () if "building" in without else houses.values())
-    for thing in _in_painting_order(canvas.camera, things, cover):
-        if thing.kind in _PAINTERS and thing.kind not in without:
-            _PAINTERS[thing.kind](canvas, light, streams, thing)
-    film = draw_film(streams.of("film"))
-    noise = streams.of("sensor", round(heading % 360 * 1000) % 360000)
-    return _develop(canvas.picture(), film, noise), canvas.labels()
+    return Scene(world, city, spot, width=width, height=height, seed=seed).view(heading, without)
 
 
-def _in_painting_order(camera: Camera, things: list[Thing], cover: Floats) -> list[Thing]:
-    """Things in view, from the farthest slab to the nearest, and within a slab from far to near."""
-
-    def is_seen(thing: Thing) -> bool:
-        if thing.link is not None:
-            return True
-        if not camera.sees(thing.x, thing.y, thing.radius + _MARGIN.get(thing.kind, 0.3)):
-            return False
-        return thing.slab != FAR or not is_hidden(camera, cover, thing, _TALLEST[thing.kind])
-
-    def order(thing: Thing) -> tuple[int, float]:
-        far = abs(thing.y) if thing.slab == LOT else camera.distance(thing.x, thing.y)
-        return thing.slab, -far
-
-    return sorted(filter(is_seen, things), key=order)
-
-
-def _shadows(
-    camera: Camera, light: Light, streams: Streams, things: list[Thing], houses: Iterable[Form]
-) -> Iterator[Floats]:
+def _shadows(light: Light, streams: Streams, things: list[Thing], eye_x: float) -> Iterator[Floats]:
     """Ground polygons (K, 3) in the shade of houses, trees, cars and people, which both cities have."""
     stick = -light.sun[:2] / light.sun[2]
-    for form in houses:
-        yield house_shadow(form, stick)
     for thing in things:
-        distance = camera.distance(thing.x, thing.y)
-        if thing.kind == "car" and distance < 60:
+        distance = math.hypot(thing.x - eye_x, thing.y)
+        if thing.kind == "building" and thing.slab == LOT:
+            yield house_shadow(house_form(streams, thing), stick)
+        elif thing.kind == "car" and distance < 60:
             yield cast_shadow(thing.x0, thing.x1, thing.y0, thing.y1, 1.3, stick)
         elif thing.kind == "tree" and distance < 45:
             tall, radius, crown = tree_form(streams, thing)
@@ -124,12 +144,12 @@ def _shadows(
             yield cast_shadow(thing.x - 0.2, thing.x + 0.2, thing.y - 0.2, thing.y + 0.2, 1.7, stick)
 
 
-def _develop(picture: Floats, film: Film, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Blur, tone and grain (H, W, 3) uint8 of a picture (H, W, 3) float32."""
+def _develop(picture: NDArray[np.uint8], film: Film, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Blur, tone and grain (H, W, 3) of a picture (H, W, 4), of which the fourth channel is dropped."""
     blurred = cv2.GaussianBlur(picture, (3, 3), film.blur)
-    mixing = (np.eye(3) * film.saturation + (1 - film.saturation) / 3) * film.gains[:, None]
-    mixing = np.column_stack([mixing, np.full(3, film.lift + 0.5)])
-    toned = np.asarray(cv2.transform(blurred, mixing.astype(np.float32)), np.float32)
+    mixing = np.zeros((3, 5), np.float32)
+    mixing[:, :3] = (np.eye(3) * film.saturation + (1 - film.saturation) / 3) * film.gains[:, None]
+    mixing[:, 4] = film.lift
+    toned = cv2.transform(blurred.astype(np.float32), mixing)
     grain = np.frombuffer(rng.bytes(toned.size), np.uint8).reshape(toned.shape)
-    toned += (_NORMAL * np.float32(film.noise))[grain]
-    return np.clip(toned, 0, 255, out=toned).astype(np.uint8)
+    return np.asarray(cv2.add(toned, cv2.LUT(grain, _NORMAL * np.float32(film.noise)), dtype=cv2.CV_8U), np.uint8)

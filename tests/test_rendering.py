@@ -98,7 +98,7 @@ def test_leaving_an_object_out_changes_only_its_own_pixels(name: str) -> None:
         assert np.array_equal(labels[~was_there], bare_labels[~was_there])
         near = cv2.dilate(was_there.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         # Specks smaller than a pixel, behind leaves for example, can be left without a label.
-        assert np.mean(picture[~near] != bare[~near]) < 0.001
+        assert np.mean(picture[~near] != bare[~near]) < 0.002
     assert seen > 0
 
 

@@ -1,5 +1,6 @@
 """Runs, models and registry in a real MLflow database, made by stages under a real DVC."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -88,11 +89,13 @@ def project(tmp_path_factory):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["study"] = {"networks": ["simple"], "seeds": [0, 1]}
     params["train"]["learning_rate"] = 0.00001
+    params["report"]["thumbnail_network"] = "simple"
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     (folder / "dvc.yaml").write_text(PIPELINE.replace("PYTHON", sys.executable))
     (folder / "src").mkdir()
     (folder / "src/code.py").write_text("pass\n")
-    (folder / ".gitignore").write_text("mlflow.db*\nmlartifacts/\nmade/\n")
+    (folder / ".gitignore").write_text(".citylens/\nmlflow.db*\nmlartifacts/\nmade/\n")
+    shutil.copy(ROOT / ".dvcignore", folder)
     dvc = str(Path(sys.executable).with_name("dvc"))
     as_someone = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for command in (["git", "init", "-q"], [dvc, "init", "-q"]):
@@ -354,6 +357,26 @@ def test_a_run_ends_as_its_stage_does(here, client):
     assert all("citylens.fingerprint" not in run.data.tags for name in ended for run in _runs(client, name))
 
 
+COUNTED = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="servers cannot be counted here")
+
+
+def _servers(folder: Path) -> list[int]:
+    """Numbers of the processes whose command names the folder, less those forked from them; an ended one has no command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just gone
+            if str(folder / ".citylens").encode() in path.read_bytes():
+                found.append(os.getsid(int(path.parent.name)))
+    return sorted(set(found))
+
+
+def _ends(condition, seconds: float = 30) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.2)
+    return condition()
+
+
 STAGE = """
 import sys
 from pathlib import Path
@@ -405,6 +428,61 @@ def _check_all_was_logged(client, run, folder):
     assert (artifacts / "large.bin").samefile(folder / "large.bin")
     assert not (artifacts / "figures/figure.png").samefile(folder / "figure.png")
     assert json.loads((artifacts / "tables/table.json").read_text())["data"] == [[1, "x"], [2, None]]
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """A project without a server, and one that soon ends when it comes."""
+    folder = tmp_path / ("a long name " * 10)
+    folder.mkdir()
+    shutil.copy(ROOT / "params.yaml", folder)
+    monkeypatch.setattr(tracker, "IDLE", 1)
+    monkeypatch.delenv("CITYLENS_TRACKING", raising=False)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _track(stage: str) -> None:
+    with tracker.start(stage, settings.load()) as run:
+        run.metrics({"x": 1})
+
+
+@COUNTED
+def test_stages_share_the_server_of_their_project_while_it_is_there(bare, project, client, monkeypatch, capfd):
+    _track("first")
+    (server,) = _servers(bare)
+    _track("second")
+    assert _servers(bare) == [server]
+    os.kill(server, 9)
+    assert _ends(lambda: not _servers(bare))
+    _track("third")
+    assert len(_servers(bare)) == 1
+    monkeypatch.chdir(project)
+    _track("elsewhere")
+    theirs, experiment = places.connect(places.place(None, bare), "citylens")
+    runs = [*theirs.search_runs([experiment], order_by=["start_time"]), *_runs(client, "elsewhere")]
+    assert [run.data.tags["citylens.name"] for run in runs] == ["first", "second", "third", "elsewhere"]
+    assert all((run.info.status, run.data.metrics) == ("FINISHED", {"x": 1}) for run in runs)
+    assert _ends(lambda: not _servers(bare))
+    assert [path.name for path in (bare / ".citylens").iterdir()] == ["tracking.lock"]
+    assert capfd.readouterr().err == ""
+
+
+def test_where_there_can_be_no_server_a_stage_has_a_process_of_its_own(here, client, monkeypatch, capfd):
+    monkeypatch.setattr(tracker, "_made_from", lambda: "longer than a socket's address may be" * 5)
+    _track("alone")
+    (run,) = _runs(client, "alone")
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"x": 1})
+    assert capfd.readouterr().err == ""
+
+
+@COUNTED
+def test_a_server_that_dies_before_a_run_begins_costs_one_warning(bare, capfd):
+    with tracker.start("robbed", settings.load()):
+        assert _ends(lambda: len(_servers(bare)) == 1)
+        os.kill(*_servers(bare), 9)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == "tracking: ended early; the results are on disk, `citylens sync` logs them later"
 
 
 def test_runs_of_a_temporary_experiment_copy_go_to_the_main_folder(tmp_path):

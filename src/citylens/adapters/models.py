@@ -101,8 +101,10 @@ def register(run: MlflowRun, name: str, weights_md5: str, tags: Mapping[str, Any
             raise
     if registered(run, name, weights_md5):
         return
-    holding = f"tags.`{WEIGHTS}` = '{weights_md5}' AND status = 'READY'"
-    found = run.client.search_logged_models([run.experiment], holding, max_results=1)
+    holding = f"tags.`{WEIGHTS}` = '{weights_md5}'"
+    # A filter by status finds nothing in the SQL store, which keeps it as a number.
+    logged = run.client.search_logged_models([run.experiment], holding)
+    found = [model for model in logged if str(model.status) == "READY"]
     if not found:
         print(
             f"tracking: no run holds the network of {name} {weights_md5}; `citylens sync` makes it and registers it",

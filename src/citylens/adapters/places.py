@@ -94,7 +94,7 @@ def _make_database(database: Path, where: Place, experiment: str) -> None:
     if _has(database, experiment):
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(database.with_name(database.name + ".lock")):
+    with locked(database.with_name(database.name + ".lock")):
         if not database.exists():
             draft = database.with_name(database.name + ".draft")
             draft.unlink(missing_ok=True)
@@ -124,7 +124,8 @@ def _has(database: Path, experiment: str) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; whoever dies lets go."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,22 +1,29 @@
 """Runs of the stages in MLflow, as a stage sees them.
 
-A stage writes what it has to say to a process beside it, which imports MLflow (some seconds) while the stage works, and
-which notices when the stage dies. Tracking is best effort: what fails there costs one warning, never the stage.
+A stage writes what it has to say to a process beside it, which notices when the stage dies. That process is forked from a
+server which has imported MLflow (some seconds): the first stage starts it, those that follow find it. Tracking is best
+effort: what fails there costs one warning, never the stage.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
+from citylens.adapters import places
 from citylens.settings import Settings
 
+IDLE = 30  # seconds; twice in a row without a stage, and the server ends
 PATIENCE = 900  # seconds for what is still to be sent when the stage has ended; a network on its way to a far server
 
 
@@ -72,17 +79,16 @@ class Silent:
 class Beside:
     """Hands everything to the process beside the stage, one line of JSON a call: [method, [arguments], {keywords}]."""
 
-    def __init__(self, pipe: IO[str]) -> None:
-        self._pipe: IO[str] | None = pipe
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection: socket.socket | None = connection
 
     def _send(self, method: str, *arguments: Any, **keywords: Any) -> None:
-        if self._pipe is None:
+        if self._connection is None:
             return
         try:
-            self._pipe.write(json.dumps([method, arguments, keywords], default=_plain) + "\n")
-            self._pipe.flush()
+            self._connection.sendall(json.dumps([method, arguments, keywords], default=_plain).encode() + b"\n")
         except OSError:  # the process beside has ended, and said why
-            self._pipe = None
+            self._connection = None
 
     def params(self, values: Mapping[str, Any]) -> None:
         self._send("params", values)
@@ -132,39 +138,88 @@ def start(stage: str, settings: Settings) -> Iterator[Run]:
     if address(settings) == "off":
         yield Silent()
         return
-    command = [
-        sys.executable,
-        "-m",
-        "citylens.adapters.tracking",
-        stage,
-        json.dumps([settings.tracking.experiment, address(settings)]),
-    ]
+    with _connection() as connection:
+        connection.settimeout(PATIENCE)
+        run = Beside(connection)
+        run._send("begin", stage, settings.tracking.experiment, address(settings), dict(os.environ), Path.cwd())
+        try:
+            yield run
+        except BaseException as error:
+            run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        else:
+            run.end("FINISHED")
+        finally:
+            _wait(connection)
+
+
+def _wait(connection: socket.socket) -> None:
+    """For the process beside, which says its number when it begins and `done` when it ends."""
+    said = b""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+        while not said.endswith(b"done") and (part := connection.recv(100)):
+            said += part
+    except TimeoutError:
+        if said:
+            os.kill(int(said), signal.SIGKILL)
+    except OSError:
+        pass
+    if not said.endswith(b"done"):
+        print("tracking: ended early; the results are on disk, `citylens sync` logs them later", file=sys.stderr)
+
+
+def _connection() -> socket.socket:
+    """To a process beside this one: a fork of the project's server or, where there can be none, one of our own."""
+    try:
+        connection = _server()
+        socket.send_fds(connection, [b" "], [2])  # standard error, for warnings
+    except OSError:
+        connection, theirs = socket.socketpair()
+        with theirs:
+            _spawn(stdin=theirs)
+    return connection
+
+
+def _server() -> socket.socket:
+    """A connection to the project's server, started where none answers.
+
+    The server inherits a socket that listens already: what stages send while it imports MLflow lies ready.
+    """
+    if sys.platform == "darwin":
+        raise OSError("libraries of macOS do not survive a fork")
+    folder = places.main_folder() / ".citylens"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"tracking-{_made_from()}"
+    short = os.path.relpath(path)  # a socket's address has some 100 characters at most
+    connection = socket.socket(socket.AF_UNIX)
+    with places.locked(folder / "tracking.lock"):
+        try:
+            connection.connect(short)
+        except (FileNotFoundError, ConnectionRefusedError):  # none, or one that was killed
+            path.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(short)
+                path.chmod(0o600)
+                listener.listen(128)
+                _spawn(path, IDLE, stdin=listener, stderr=subprocess.DEVNULL, cwd=folder.parent, start_new_session=True)
+                connection.connect(short)
+    return connection
+
+
+def _made_from() -> str:
+    """A digest of what a server has in it: other code or packages take another server."""
+    files = [Path(sysconfig.get_path("purelib")), *sorted(Path(__file__).parents[1].rglob("*.py"))]
+    times = [(str(file), file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr((sys.executable, times)).encode()).hexdigest()[:12]
+
+
+def _spawn(*arguments: Any, **how: Any) -> None:
     source = str(Path(__file__).resolve().parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-    assert process.stdin is not None
-    run = Beside(process.stdin)
-    try:
-        yield run
-    except BaseException as error:
-        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    else:
-        run.end("FINISHED")
-    finally:
-        _wait(process)
-
-
-def _wait(process: subprocess.Popen[str]) -> None:
-    try:
-        process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    if process.returncode:
-        print(
-            f"tracking: ended with status {process.returncode}; the results are on disk, `citylens sync` logs them later",
-            file=sys.stderr,
-        )
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "citylens.adapters.tracking", *map(str, arguments)]
+    environment = places.DEFAULTS | os.environ | {"PYTHONPATH": path}
+    subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, **how)
 
 
 def address(settings: Settings) -> str | None:

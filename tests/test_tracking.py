@@ -370,6 +370,14 @@ def _servers(folder: Path) -> list[int]:
     return sorted(set(found))
 
 
+def _is_gone(process: int) -> bool:
+    """Whether a process has let go of its sockets too, which it does after its memory."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def _ends(condition, seconds: float = 30) -> bool:
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
@@ -454,9 +462,8 @@ def test_stages_share_the_server_of_their_project_while_it_is_there(bare, projec
     _track("second")
     assert _servers(bare) == [server]
     os.kill(server, 9)
-    assert _ends(lambda: not _servers(bare))
+    assert _ends(lambda: _is_gone(server))
     _track("third")
-    assert len(_servers(bare)) == 1
     monkeypatch.chdir(project)
     _track("elsewhere")
     theirs, experiment = places.connect(places.place(None, bare), "citylens")
@@ -464,7 +471,6 @@ def test_stages_share_the_server_of_their_project_while_it_is_there(bare, projec
     assert [run.data.tags["citylens.name"] for run in runs] == ["first", "second", "third", "elsewhere"]
     assert all((run.info.status, run.data.metrics) == ("FINISHED", {"x": 1}) for run in runs)
     assert _ends(lambda: not _servers(bare))
-    assert [path.name for path in (bare / ".citylens").iterdir()] == ["tracking.lock"]
     assert capfd.readouterr().err == ""
 
 
@@ -477,12 +483,14 @@ def test_where_there_can_be_no_server_a_stage_has_a_process_of_its_own(here, cli
 
 
 @COUNTED
-def test_a_server_that_dies_before_a_run_begins_costs_one_warning(bare, capfd):
+def test_a_server_that_dies_before_a_run_begins_costs_nothing(bare, capfd):
     with tracker.start("robbed", settings.load()):
         assert _ends(lambda: len(_servers(bare)) == 1)
         os.kill(*_servers(bare), 9)
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line == "tracking: ended early; the results are on disk, `citylens sync` logs them later"
+    client, experiment = places.connect(places.place(None, bare), "citylens")
+    (run,) = client.search_runs([experiment])
+    assert run.data.tags["citylens.name"] == "robbed" and run.info.status == "FINISHED"
+    assert capfd.readouterr().err == ""
 
 
 def test_runs_of_a_temporary_experiment_copy_go_to_the_main_folder(tmp_path):

@@ -7,6 +7,7 @@ effort: what fails there costs one warning, never the stage.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -81,12 +82,14 @@ class Beside:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: socket.socket | None = connection
+        self.lines: list[bytes] = []
 
     def _send(self, method: str, *arguments: Any, **keywords: Any) -> None:
+        self.lines.append(json.dumps([method, arguments, keywords], default=_plain).encode() + b"\n")
         if self._connection is None:
             return
         try:
-            self._connection.sendall(json.dumps([method, arguments, keywords], default=_plain).encode() + b"\n")
+            self._connection.sendall(self.lines[-1])
         except OSError:  # the process beside has ended, and said why
             self._connection = None
 
@@ -150,23 +153,35 @@ def start(stage: str, settings: Settings) -> Iterator[Run]:
         else:
             run.end("FINISHED")
         finally:
-            _wait(connection)
+            _conclude(connection, run.lines)
 
 
-def _wait(connection: socket.socket) -> None:
-    """For the process beside, which says its number when it begins and `done` when it ends."""
+def _conclude(connection: socket.socket, lines: list[bytes]) -> None:
+    said = _wait(connection)
+    if not said:  # the server died before it took the stage up, so nothing is logged yet
+        with _private() as own:
+            own.settimeout(PATIENCE)
+            with contextlib.suppress(OSError):
+                own.sendall(b"".join(lines))
+            said = _wait(own)
+    if not said.endswith(b"done"):
+        print("tracking: ended early; the results are on disk, `citylens sync` logs them later", file=sys.stderr)
+
+
+def _wait(connection: socket.socket) -> bytes:
+    """What the process beside says: its number when it begins, and `done` when it ends."""
     said = b""
     try:
         connection.shutdown(socket.SHUT_WR)
         while not said.endswith(b"done") and (part := connection.recv(100)):
             said += part
     except TimeoutError:
-        if said:
-            os.kill(int(said), signal.SIGKILL)
+        if not said:
+            return b"nothing in time"
+        os.kill(int(said), signal.SIGKILL)
     except OSError:
         pass
-    if not said.endswith(b"done"):
-        print("tracking: ended early; the results are on disk, `citylens sync` logs them later", file=sys.stderr)
+    return said
 
 
 def _connection() -> socket.socket:
@@ -175,9 +190,14 @@ def _connection() -> socket.socket:
         connection = _server()
         socket.send_fds(connection, [b" "], [2])  # standard error, for warnings
     except OSError:
-        connection, theirs = socket.socketpair()
-        with theirs:
-            _spawn(stdin=theirs)
+        return _private()
+    return connection
+
+
+def _private() -> socket.socket:
+    connection, theirs = socket.socketpair()
+    with theirs:
+        _spawn(stdin=theirs)
     return connection
 
 

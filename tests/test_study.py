@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,17 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    clone = Clone(tmp_path_factory.mktemp("study"))
-    clone.run("dvc", "repro")
-    return clone
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Clone]:
+    """Two clones, side by side, each of which has run the study."""
+    clones = [Clone(tmp_path_factory.mktemp("study")) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda clone: clone.run("dvc", "repro"), clones))
+    return clones
+
+
+@pytest.fixture(scope="module")
+def study(studies: list[Clone]) -> Clone:
+    return studies[0]
 
 
 def test_every_stage_left_its_outputs(study: Clone) -> None:
@@ -108,10 +116,9 @@ def test_every_run_is_tracked_and_sync_adds_none(study: Clone) -> None:
     assert "sync: 0 run(s) made" in study.run("citylens", "sync")
 
 
-def test_two_runs_give_the_same_bytes(study: Clone, tmp_path: Path) -> None:
-    other = Clone(tmp_path)
-    other.run("dvc", "repro")
-    assert other.outputs() == study.outputs()
+def test_two_runs_give_the_same_bytes(studies: list[Clone]) -> None:
+    first, second = (clone.outputs() for clone in studies)
+    assert first == second
 
 
 def test_a_changed_threshold_trains_nothing(study: Clone) -> None:

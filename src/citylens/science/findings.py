@@ -36,10 +36,11 @@ def findings(results: Results) -> list[Finding]:
 
 
 def recognition(results: Results) -> Finding:
-    """Whether the networks beat always naming the largest city."""
+    """Which networks beat always naming the largest city, by more than other spots of the same cities could undo."""
     table = accuracies(results)
     majority = float(table["majority_accuracy"].iloc[0])
-    above, runs = int((table["accuracy"] > majority).sum()), len(table)
+    sure = (table["low"] > majority).to_numpy()
+    above, runs = int(sure.sum()), len(table)
     claim = {
         runs: f"{_all(runs)} the cities apart better than always naming the largest one would.",
         0: "No network tells the cities apart better than always naming the largest one would.",
@@ -49,8 +50,15 @@ def recognition(results: Results) -> Finding:
     )
     ends = [table["accuracy"].idxmin(), table["accuracy"].idxmax()]
     low, high = (f"{table['accuracy'][row]:.2%} ({figures.run_name(results.keys[row])})" for row in ends)
+    doubtful = [
+        f"{figures.run_name(key)} ({table['low'][row]:.1%} to {table['high'][row]:.1%})"
+        for row, key in enumerate(results.keys)
+        if not sure[row]
+    ]
     known = [paper.ACCURACIES[network] for network in results.networks]
     text = f"Test accuracies go from {low} to {high}; the largest city makes up {majority:.2%} of the {results.images:,} test images."
+    if doubtful:
+        text += f" By a 95 % interval over spots, chance is not excluded for {_listed(doubtful)}: their masks say little of the cities."
     return Finding(
         claim, f"{text} The paper reports {_span(known, '.2%')} for these networks, on Tokyo and Pittsburgh."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from citylens.science import figures
+from citylens.science.intervals import accuracy_interval
 from citylens.science.paper import ACCURACIES
 
 
@@ -29,6 +30,7 @@ class Results:
         histories: a row an epoch.
         confusions: actual, predicted, images.
         explained: a row a test image: id, city, predicted, probability, dead.
+        spots: the test images' spots, in the same order; `CITY/SPOT`.
         embeddings: city, x, y, dead.
         neighbours: neighbour_agreement and chance (missing where fewer than two masks are alive), masks.
         ratios: R, a row a city, run and object.
@@ -45,6 +47,7 @@ class Results:
     histories: Mapping[str, pd.DataFrame]
     confusions: Mapping[str, pd.DataFrame]
     explained: Mapping[str, pd.DataFrame]
+    spots: Sequence[str]
     embeddings: Mapping[str, pd.DataFrame]
     neighbours: Mapping[str, Mapping[str, float]]
     ratios: pd.DataFrame
@@ -73,12 +76,15 @@ class Results:
 
 
 def accuracies(results: Results) -> pd.DataFrame:
-    """network, seed, accuracy, paper, majority_accuracy, loss, images, dead, and recall_CITY; a row a run."""
+    """network, seed, accuracy, its 95 % interval over spots, paper, majority_accuracy, loss, images, dead, recall_CITY; a row a run."""
     rows = []
     for key in results.keys:
         network, seed = figures.split_key(key)
         scores = results.scores[key]
-        row = {"network": network, "seed": seed, "accuracy": scores["accuracy"], "paper": ACCURACIES[network]}
+        correct = (results.explained[key]["predicted"] == results.explained[key]["city"]).to_numpy()
+        low, high = accuracy_interval(correct, results.spots)
+        row = {"network": network, "seed": seed, "accuracy": scores["accuracy"], "low": low, "high": high}
+        row["paper"] = ACCURACIES[network]
         row |= {name: scores[name] for name in ("majority_accuracy", "loss", "images")} | {"dead": results.dead[key]}
         rows.append(row | {f"recall_{city}": scores["recall"].get(city) for city in results.cities})
     return pd.DataFrame(rows)

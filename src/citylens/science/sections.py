@@ -15,6 +15,7 @@ def accuracies_section(results: Results) -> dict[str, Any]:
     header = [
         "network",
         "accuracy",
+        "95 % interval",
         "the paper's",
         "largest city",
         "loss",
@@ -25,6 +26,7 @@ def accuracies_section(results: Results) -> dict[str, Any]:
         [
             figures.run_name(key),
             percent(row["accuracy"]),
+            f"{percent(row['low'])} to {percent(row['high'])}",
             percent(row["paper"]),
             percent(row["majority_accuracy"]),
             number(row["loss"]),
@@ -43,7 +45,7 @@ def accuracies_section(results: Results) -> dict[str, Any]:
             "Test accuracies",
             header,
             rows,
-            "“Largest city” is the accuracy of always naming it. Also in accuracies.csv.",
+            "The interval is a bootstrap over spots. “Largest city”: the accuracy of always naming it. Also in accuracies.csv.",
         ),
         figure("training", "Training", f"Loss and accuracy over the epochs; {training}", "no training curves."),
         figure("confusion", "Confusion", "Test images by actual and predicted city; shade: share of the row.", "none."),

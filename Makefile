@@ -1,5 +1,6 @@
 # make repro   the whole study, set-up included; a second time runs no stage
 # make test    the tests, set-up included
+# make integration   the long tests: whole runs on real layouts
 # make ui      MLflow's user interface on 127.0.0.1
 # make lint, make types, make lock (after a change of pyproject.toml), make clean
 
@@ -19,7 +20,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 # Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test lint types ui lock clean setup
+.PHONY: repro test integration lint types ui lock clean setup
 
 repro: $(INSTALLED)
 	citylens tidy
@@ -28,6 +29,9 @@ repro: $(INSTALLED)
 
 test: $(INSTALLED)
 	pytest
+
+integration: $(INSTALLED)
+	pytest -m integration
 
 lint: $(INSTALLED)
 	ruff check .

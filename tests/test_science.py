@@ -127,13 +127,11 @@ def test_too_few_spots_are_refused() -> None:
         splits.split(["a"] * 9 + ["b"] * 4, [*map(str, range(9)), "x", "x", "y", "y"], (0.6, 0.2, 0.2), 0)
 
 
-def test_labels_come_from_logits_and_never_leave_the_list() -> None:
-    logits = np.zeros((1, 1, 2, 3))
-    logits[0, 0, 0, 2] = logits[0, 0, 1, 1] = 1
-    assert segmentation.to_labels(logits, 0).tolist() == [[[2, 1]]]
-    assert segmentation.to_labels(logits, 1).tolist() == [[[3, 2]]]
+def test_labels_of_classes_never_leave_the_list() -> None:
+    assert segmentation.class_labels(3, 0).tolist() == [0, 1, 2]
+    assert segmentation.class_labels(150, 1)[[0, -1]].tolist() == [1, 150]
     with pytest.raises(ValueError, match="151 classes with offset 1"):
-        segmentation.to_labels(np.zeros((1, 1, 1, 151)), 1)
+        segmentation.class_labels(151, 1)
     assert segmentation.coverage(np.array([[[0, 3], [1, 0]]], np.uint8)).tolist() == [0.5]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 import yaml
 from onnx import TensorProto, helper
 
 from citylens import settings
 from citylens.adapters import files, images, segmenters
 from citylens.adapters.tracker import Silent
+from citylens.science import scene_parsers
 from citylens.settings import InputError, Settings
 from citylens.stages import segment
 
@@ -68,7 +71,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             {"id": f"i{number}", "city": "a", "path": f"{number}.png", "labels": f"labels/{number}.png", "split": split}
         )
     table = pd.DataFrame(rows)
-    files.write_table("data/acquire/manifest.csv", table[["id", "city", "path", "labels"]])
+    files.write_table("data/acquire/manifest.csv", table[["id", "city", "path", "labels"]].assign(sha256="0"))
     files.write_table("data/prepare/index.csv", table[["id", "city", "split"]])
     files.write_text("parser/objects.csv", "index,name\n1,red thing;crimson\n2,green thing\n3,blue thing\n")
     return tmp_path
@@ -117,6 +120,105 @@ def test_an_onnx_network_that_does_not_fit_is_refused(project: Path, changes: di
     with pytest.raises(InputError, match=said):
         segment.run(configured("onnx", **changes), Silent())
     assert not Path("data/segment").exists()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_label_list_of_another_length_than_the_network(project: Path, count: int) -> None:
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    files.write_text("parser/objects.csv", "index,name\n" + "".join(f"{n},thing {n}\n" for n in range(1, count + 1)))
+    with pytest.raises(InputError, match=rf"names {count} objects, 1 to {count}; .* 3 classes, with offset 1 1 to 3"):
+        segment.run(configured("onnx"), Silent())
+
+
+def with_segment(whole: Settings, **changes: object) -> Settings:
+    return dataclasses.replace(whole, segment=dataclasses.replace(whole.segment, **changes))
+
+
+def test_merged_objects_and_probabilities(project: Path) -> None:
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    plan = with_segment(configured("onnx"), merge={"blue thing": "red thing"}, probabilities="top3")
+    segment.run(plan, Silent())
+    assert set(np.unique(files.open_array("data/segment/labels.npy"))) == {1}
+    assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["red thing", "green thing"]
+    likeliest = files.open_array("data/segment/likeliest.npy")
+    shares = files.open_array("data/segment/probabilities.npy")
+    assert likeliest.shape == shares.shape == (2, 3, 64, 64)
+    assert (likeliest[:, 0] == 1).all() and (likeliest[:, 1] == 2).all() and (likeliest[:, 2] == 0).all()
+    logits = (np.array([250, 0, 0]) - 127.5) / 127.5
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert shares[0, :, 0, 0].tolist() == [round(255 * (expected[0] + expected[2])), round(255 * expected[1]), 0]
+    with pytest.raises(InputError, match=r"segment.merge: no object is called 'pink'"):
+        segment.run(with_segment(plan, merge={"pink": "red thing"}), Silent())
+
+
+def test_a_network_is_measured_where_people_have_labelled(project: Path) -> None:
+    """People call the left half road in one image and window in the other, and the right half nothing."""
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    files.write_text("parser/objects.csv", "index,name\n1,road;route\n2,sky\n3,wall\n")
+    segment.run(configured("onnx"), Silent())
+    scores = files.read_json("reports/segment/scores.json")
+    assert scores["labelled_images"] == 2 and scores["pixel_accuracy"] == pytest.approx(0.5, abs=0.01)
+    counts = files.read_table("reports/segment/confusion.csv").set_index(["actual", "predicted"])["pixels"]
+    assert counts.sum() == 2 * 64 * 32 and counts["windowpane", "road"] == counts["road", "road"]
+
+
+def test_a_stopped_run_goes_on_where_it_was(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    plan = with_segment(configured("onnx"), batch_size=1)
+    segment.run(plan, Silent())
+    whole = Path("data/segment/labels.npy").read_bytes()
+    second = Path("data/acquire/2.png").read_bytes()
+    Path("data/acquire/2.png").write_bytes(second[:50])
+    with pytest.raises(InputError, match=r"2\.png"):
+        segment.run(plan, Silent())
+    assert Path("data/segment/labels.npy").read_bytes() == whole
+    Path("data/acquire/2.png").write_bytes(second)
+    Path("data/acquire/0.png").unlink()  # the first image is done and not read again
+    segment.run(plan, Silent())
+    assert Path("data/segment/labels.npy").read_bytes() == whole and not segment.STATE.exists()
+
+
+def test_the_authors_parser_with_made_up_weights(project: Path) -> None:
+    """Weights that see nothing but a bias: every pixel is a car, label 21, whatever the image's size."""
+    encoder, decoder = scene_parsers.build("mobilenetv2dilated-c1_deepsup")
+    tensors = {name: torch.zeros_like(value) for name, value in decoder.state_dict().items()}
+    tensors["conv_last.bias"][20] = 5
+    torch.save(encoder.state_dict(), "parser/encoder_epoch_20.pth")
+    torch.save(tensors, "parser/decoder_epoch_20.pth")
+    whole = configured("csail")
+    csail = dataclasses.replace(whole.segment.csail, parser="mobilenetv2dilated-c1_deepsup", scales=(64, 96))
+    segment.run(with_segment(whole, csail=csail), Silent())
+    assert (files.open_array("data/segment/labels.npy") == 21).all()
+    assert files.read_table("data/segment/objects.csv").set_index("label")["name"][21] == "car"
+    with pytest.raises(
+        InputError,
+        match=r"encoder_epoch_20.pth: \d+ weight\(s\) do not fit resnet18dilated-ppm_deepsup: conv1.weight is missing",
+    ):
+        segment.run(
+            with_segment(whole, csail=dataclasses.replace(csail, parser="resnet18dilated-ppm_deepsup")), Silent()
+        )
+
+
+def test_a_checkpoint_of_the_transformers_library(project: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    names = {0: "wall", 1: "sky, heaven", 2: "tree"}
+    config = transformers.SegformerConfig(
+        depths=[1] * 4, hidden_sizes=[8] * 4, decoder_hidden_size=8, num_attention_heads=[1] * 4, id2label=names
+    )
+    model = transformers.SegformerForSemanticSegmentation(config)
+    torch.nn.init.zeros_(model.decode_head.classifier.weight)
+    model.decode_head.classifier.bias.data = torch.tensor([0.0, 3.0, 1.0])
+    model.save_pretrained("parser/segformer")
+    transformers.SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained("parser/segformer")
+    segment.run(with_segment(configured("transformers"), probabilities="top3"), Silent())
+    assert (files.open_array("data/segment/labels.npy") == 2).all()
+    assert files.open_array("data/segment/likeliest.npy")[0, :, 0, 0].tolist() == [2, 3, 1]
+    assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["wall", "sky", "tree"]
+    plan = configured("transformers")
+    missing = with_segment(plan, transformers=settings.Transformers("parser/none"))
+    with pytest.raises(InputError, match=r"segment.transformers.checkpoint: parser/none"):
+        segment.run(missing, Silent())
 
 
 @pytest.mark.parametrize(

@@ -2,63 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[1]
-
-
-class Clone:
-    """A clone of the working tree with its own DVC cache, tracking database and sources."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        tracked = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        for name in tracked.stdout.splitlines():
-            if (
-                (ROOT / name).is_file()
-                and name != "dvc.lock"
-                and not (name.startswith("reports/") and not name.endswith(".gitignore"))
-            ):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-        for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "clone"]):
-            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
-        self.run("citylens", "use", "smoke")
-
-    def run(self, *command: str, status: int = 0) -> str:
-        """What the command prints; it must end with this exit status."""
-        environment = os.environ | {
-            "PYTHONPATH": str(self.folder / "src"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
-        assert done.returncode == status, (
-            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        )
-        return done.stdout + done.stderr
-
-    def ran(self, printed: str) -> list[str]:
-        """The stages that a `dvc repro` ran, by what it printed."""
-        return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
-
-    def outputs(self) -> dict[str, str]:
-        """md5 of every output in dvc.lock."""
-        stages = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
-        return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+from clones import Clone
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ STAGES = {
     "register": "the networks into the MLflow registry",
 }
 PER_NETWORK = ("train", "explain", "embed")
+CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch"
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "true",
@@ -76,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as acquire.path=photos or train.epochs=10")
     use.set_defaults(run=_use)
     commands.add_parser("sync", help="make whatever MLflow runs of dvc.lock are missing").set_defaults(run=_sync)
+    fetch = commands.add_parser("fetch", help="download a scene parser's weights into segment.path")
+    fetch.add_argument("what", choices=("csail",), help="csail: segment.csail.parser, by ADE20K's authors")
+    fetch.set_defaults(run=_fetch)
     commands.add_parser("tidy", help="remove outputs of networks that params.yaml no longer names").set_defaults(
         run=_tidy
     )
@@ -161,6 +165,16 @@ def _sync(chosen: argparse.Namespace) -> None:
 
     made: list[str] = sync(settings.load())
     print(f"sync: {len(made)} run(s) made" + "".join(f"\n  {name}" for name in made))
+
+
+def _fetch(chosen: argparse.Namespace) -> None:
+    from citylens.adapters import downloads
+
+    plan = settings.load().segment
+    released = {plan.csail.encoder: "encoder_epoch_20.pth", plan.csail.decoder: "decoder_epoch_20.pth"}
+    addresses = {name: f"{CSAIL}/ade20k-{plan.csail.parser}/{file}" for name, file in released.items()}
+    made = downloads.fetch(addresses, Path(plan.path))
+    print(f"fetch: {', '.join(made) or 'nothing to do'}; {Path(plan.path, downloads.SUMS)} has the sums")
 
 
 def _tidy(chosen: argparse.Namespace) -> None:

@@ -82,15 +82,36 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """A city's data set as its authors gave it out: its folder in `acquire.path`, its layout, and which views to take."""
+
+    city: str
+    layout: Literal["pitts250k", "tokyo247", "vpr"]
+    path: str
+    choose: Literal["all", "pitch-matched", "whole-spots", "random"]
+    images: Annotated[int, Range(0)]
+    seed: Annotated[int, Range(0)]
+    names: Literal["fail", "skip"]
+
+
+@dataclass(frozen=True)
 class Acquire:
     """Where the images come from."""
 
-    source: Literal["render", "folder", "manifest"]
+    source: Literal["render", "folder", "manifest", "datasets"]
     path: str
     manifest: str
+    datasets: tuple[Dataset, ...]
     cities: tuple[str, ...]
     max_megapixels: Annotated[float, Range(0.01, 178)]
     render: Rendered
+
+    def __post_init__(self) -> None:
+        cities = [dataset.city for dataset in self.datasets]
+        if self.source == "datasets" and (len(cities) < 2 or len(set(cities)) < len(cities)):
+            raise InputError(
+                f"params.yaml: acquire.datasets has {', '.join(cities) or 'nothing'}; allowed: two or more different cities"
+            )
 
 
 @dataclass(frozen=True)
@@ -192,7 +213,7 @@ class Onnx:
     scale: Annotated[float, Range(1e-6, 1e6)]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    offset: Annotated[int, Range(-150, 150)]
+    offset: Annotated[int, Range(0, 150)]
 
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -203,12 +224,42 @@ class Onnx:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Who names the objects: the labels that come with the data, or a network."""
+class Csail:
+    """One of the scene parsers of ADE20K's authors, by its files' names in `segment.path`, and the sizes it looks at."""
 
-    segmenter: Literal["oracle", "onnx"]
+    parser: Literal["resnet50dilated-ppm_deepsup", "resnet18dilated-ppm_deepsup", "mobilenetv2dilated-c1_deepsup"]
+    encoder: str
+    decoder: str
+    preprocessing: Literal["rgb", "bgr"]
+    scales: tuple[int, ...]
+    longest: Annotated[int, Range(8, 10_000)]
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) < 8:
+            raise InputError(
+                f"params.yaml: segment.csail.scales is {list(self.scales)}; allowed: one or more short sides from 8 pixels"
+            )
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """A checkpoint of the transformers library: its folder inside `segment.path`, or else its name on the hub."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Who names the objects: the labels that come with the data, or a network; and which objects count as one."""
+
+    segmenter: Literal["oracle", "onnx", "csail", "transformers"]
     path: str
+    batch_size: Annotated[int, Range(1, 256)]
+    merge: dict[str, str]
+    probabilities: Literal["none", "top3"]
     onnx: Onnx
+    csail: Csail
+    transformers: Transformers
 
 
 @dataclass(frozen=True)
@@ -379,6 +430,10 @@ def _value(hint: Any, value: object, key: str) -> Any:
         if not isinstance(value, list):
             raise InputError(f"params.yaml: {key} is {value!r}; allowed: a list")
         return tuple(_value(arguments[0], item, f"{key}[{place}]") for place, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise InputError(f"params.yaml: {key} is {value!r}; allowed: a mapping of texts")
+        return {name: _value(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
     if origin is Annotated:
         return _number_or_text(arguments[0], value, key, arguments[1])
     return _number_or_text(hint, value, key, None)

@@ -12,13 +12,18 @@ from citylens.adapters.images import ENDINGS
 from citylens.settings import InputError
 
 REQUIRED = ("path", "city")
-OPTIONAL = ("spot", "labels", "heading", "pitch")
+OPTIONAL = ("spot", "labels", "heading", "pitch", "lat", "lon")
+LIMITS = {"heading": 360, "pitch": 360, "lat": 90, "lon": 180}
 FEWEST = 5
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """One image of a source; paths relative to the source's root, heading and pitch in degrees or empty."""
+    """One image of a source; paths relative to the source's root.
+
+    Heading, pitch, latitude and longitude in degrees, UTM coordinates in metres: texts, empty where unknown. `view` tells a
+    spot's pitches apart.
+    """
 
     path: str
     city: str
@@ -26,6 +31,11 @@ class Photograph:
     heading: str = ""
     pitch: str = ""
     labels: str = ""
+    lat: str = ""
+    lon: str = ""
+    utm_east: str = ""
+    utm_north: str = ""
+    view: str = ""
 
 
 def from_folder(root: Path) -> list[Photograph]:
@@ -55,7 +65,7 @@ def from_folder(root: Path) -> list[Photograph]:
 
 
 def from_manifest(root: Path, name: str) -> list[Photograph]:
-    """The rows of a CSV with the columns path, city and optionally spot, labels, heading, pitch; others are left out.
+    """The rows of a CSV or Parquet table: path, city and optionally spot, labels, heading, pitch, lat, lon; others are left out.
 
     Without a spot, an image is a spot of its own.
 
@@ -65,7 +75,7 @@ def from_manifest(root: Path, name: str) -> list[Photograph]:
     path = root / name
     if not path.is_file():
         raise InputError(
-            f"acquire.manifest: {path}: no such file; allowed: a CSV with the columns {', '.join(REQUIRED)}"
+            f"acquire.manifest: {path}: no such file; allowed: a CSV or .parquet with the columns {', '.join(REQUIRED)}"
         )
     photographs = list(_rows(path))
     doubled = [file for file, count in Counter(photograph.path for photograph in photographs).items() if count > 1]
@@ -78,19 +88,43 @@ def from_manifest(root: Path, name: str) -> list[Photograph]:
 
 
 def _rows(path: Path) -> Iterator[Photograph]:
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
+    for number, row in enumerate(rows, start=2):
+        yield _photograph(row, f"{path}, row {number}")
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, str | None]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or [])]
-            if missing:
-                found = ", ".join(reader.fieldnames or []) or "nothing"
-                raise InputError(
-                    f"{path}: column {missing[0]} is missing; required: {', '.join(REQUIRED)}; found: {found}"
-                )
-            for number, row in enumerate(reader, start=2):
-                yield _photograph(row, f"{path}, row {number}")
+            _check_columns(list(reader.fieldnames or []), path)
+            yield from reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV in UTF-8: {error}") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, str | None]]:
+    """Rows as a CSV would have them, every value a text; numbered as there, the first row of data being row 2."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+        _check_columns(file.schema_arrow.names, path)
+        columns = [name for name in REQUIRED + OPTIONAL if name in file.schema_arrow.names]
+        for batch in file.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                yield {name: None if value is None or value != value else str(value) for name, value in row.items()}
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a Parquet table: {error}") from None
+
+
+def _check_columns(found: Sequence[str], path: Path) -> None:
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        raise InputError(
+            f"{path}: column {missing[0]} is missing; required: {', '.join(REQUIRED)}; found: {', '.join(found) or 'nothing'}"
+        )
 
 
 def _photograph(row: dict[str, str | None], where: str) -> Photograph:
@@ -98,21 +132,21 @@ def _photograph(row: dict[str, str | None], where: str) -> Photograph:
     empty = [name for name in REQUIRED if not values[name]]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty")
-    for name in ("heading", "pitch"):
-        _check_angle(values[name], name, where)
+    for name, limit in LIMITS.items():
+        _check_angle(values[name], name, limit, where)
     for name in ("path", "labels"):
         values[name] = values[name] and PurePosixPath(values[name]).as_posix()  # a//b.jpg and ./a/b.jpg are one file
     values["spot"] = values["spot"] or str(Path(values["path"]).with_suffix(""))
     return Photograph(**values)
 
 
-def _check_angle(value: str, name: str, where: str) -> None:
+def _check_angle(value: str, name: str, limit: int, where: str) -> None:
     try:
-        allowed = not value or -360 <= float(value) <= 360
+        allowed = not value or -limit <= float(value) <= limit
     except ValueError:
         allowed = False
     if not allowed:
-        raise InputError(f"{where}: {name} is {value!r}; allowed: degrees from -360 to 360, or nothing")
+        raise InputError(f"{where}: {name} is {value!r}; allowed: degrees from -{limit} to {limit}, or nothing")
 
 
 def check_inside(root: Path, file: str, where: str) -> None:

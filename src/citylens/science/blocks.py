@@ -15,9 +15,12 @@ def made_with(results: Results) -> str:
     settings = results.settings
     explained = "the city that the network names" if settings["explain"]["score"] == "predicted" else "the true city"
     split = "by spot" if settings["prepare"]["split"] == "spot" else "at random over images"
-    source = (
-        "label maps that come with the data" if settings["segment"]["segmenter"] == "oracle" else "an ONNX scene parser"
-    )
+    source = {
+        "oracle": "label maps that come with the data",
+        "onnx": "an ONNX scene parser",
+        "csail": f"the scene parser {settings['segment']['csail']['parser']}",
+        "transformers": f"the scene parser {settings['segment']['transformers']['checkpoint']}",
+    }[settings["segment"]["segmenter"]]
     size = settings["prepare"]["size"]
     return (
         f"Images of {size} {TIMES} {size} px, split {split}; Grad-CAM explains the score of {explained}; a pixel is explained where the "

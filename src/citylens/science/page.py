@@ -115,7 +115,7 @@ def _reading(results: Results) -> dict[str, Any]:
     lines.append(
         [
             "small numbers",
-            "No value here has an error bar. With few test images, or few spots, differences between networks can be luck.",
+            "Accuracies have an interval, nothing else has. With few test images, or few spots, differences between networks can be luck.",
         ]
     )
     return section("reading", "How to read this", "", table("", ["", ""], lines))
@@ -125,7 +125,11 @@ def _plays_a_part(results: Results, key: str) -> bool:
     """Not so: settings of what was not used, and places of files, which differ between machines."""
     unused = {
         "acquire.render.": results.settings["acquire"]["source"] != "render",
-        "segment.onnx.": results.settings["segment"]["segmenter"] != "onnx",
+        "acquire.datasets": results.settings["acquire"]["source"] != "datasets",
+    }
+    unused |= {
+        f"segment.{name}.": results.settings["segment"]["segmenter"] != name
+        for name in ("onnx", "csail", "transformers")
     }
     return not (
         key.endswith((".path", ".manifest")) or any(key.startswith(part) and off for part, off in unused.items())
@@ -142,5 +146,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) or NONE
+        return ", ".join(map(_text, value)) or NONE
+    if isinstance(value, Mapping):
+        return " ".join(map(_text, value.values())) or NONE
     return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -27,11 +27,6 @@ def resize_labels(labels: NDArray[np.uint8], size: int, how: str) -> NDArray[np.
     return np.asarray(cv2.resize(_middle(labels, how), (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
-def resize_labels_to(labels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w) uint8 to (height, width): the label at each pixel's centre."""
-    return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
-
-
 def spread(mask: NDArray[np.float32], height: int, width: int, how: str) -> NDArray[np.float32]:
     """A (size, size) mask back over the (height, width) image it was made from; zero where "crop" had cut off."""
     spread_out = np.zeros((height, width), np.float32)

@@ -25,7 +25,8 @@ class Results:
         keys: the runs, networks in the study's order, then seeds.
         splits: split, city, images, spots.
         validation: success and expectations of each suite.
-        coverage: mean share of a test image's pixels that carry a label.
+        segmentation: images and coverage, and of images with people's labels labelled_images, pixel_accuracy and mean_iou.
+        label_confusion: actual (people's), predicted (the network's), pixels; empty where labels are people's own.
         scores: accuracy, loss, majority_accuracy, recall (by city), images.
         histories: a row an epoch.
         confusions: actual, predicted, images.
@@ -42,7 +43,8 @@ class Results:
     keys: tuple[str, ...]
     splits: pd.DataFrame
     validation: Mapping[str, Mapping[str, Any]]
-    coverage: float
+    segmentation: Mapping[str, float]
+    label_confusion: pd.DataFrame
     scores: Mapping[str, Mapping[str, Any]]
     histories: Mapping[str, pd.DataFrame]
     confusions: Mapping[str, pd.DataFrame]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from citylens.science import figures, paper
-from citylens.science.blocks import TIMES, figure, made_with, number, percent, section, table
+from citylens.science.blocks import NONE, TIMES, figure, made_with, number, percent, section, table
 from citylens.science.results import Results, accuracies, wide_ratios
+
+COMMONEST = 15
 
 
 def accuracies_section(results: Results) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def objects_section(results: Results) -> dict[str, Any]:
             "R of the objects",
             f"Objects with more than {least:g} pixels a mean image ({plan['min_pixels']:g} at 224 {TIMES} 224), by falling "
             f"frequency; a bar a trained network, a black line its share of all labelled pixels. Threshold {plan['threshold']:g}; "
-            f"labels cover {results.coverage:.0%} of the test images' pixels. “Too rare”: kept in another city only.",
+            f"labels cover {results.segmentation['coverage']:.0%} of the test images' pixels. “Too rare”: kept in another city only.",
             "figure 5, without printed values: skyscraper and ground kept for Pittsburgh alone, signboard and fence for Tokyo alone.",
         ),
         table(
@@ -154,7 +156,30 @@ def objects_section(results: Results) -> dict[str, Any]:
             rows,
             "“All pixels”: R of all labelled pixels, mean. All objects are in object_ratio.csv.",
         ),
+        *_labels(results),
     )
+
+
+def _labels(results: Results) -> list[dict[str, Any]]:
+    """How well the scene parser meets people's labels, object by object; nothing where labels are people's own."""
+    scores, counts = results.segmentation, results.label_confusion
+    if "pixel_accuracy" not in scores:
+        return []
+    true, found = (counts.groupby(side)["pixels"].sum() for side in ("actual", "predicted"))
+    right = counts[counts["actual"] == counts["predicted"]].set_index("actual")["pixels"]
+    wrong = counts[counts["actual"] != counts["predicted"]].drop_duplicates("actual").set_index("actual")
+    rows = []
+    for name, pixels in true.sort_values(ascending=False, kind="stable").head(COMMONEST).items():
+        met = int(right.get(name, 0))
+        other = f"{wrong['predicted'][name]} ({wrong['pixels'][name] / pixels:.1%})" if name in wrong.index else NONE
+        union = pixels + int(found.get(name, 0)) - met
+        rows.append([name, percent(pixels / true.sum()), percent(met / pixels), percent(met / union), other])
+    caption = (
+        f"Of {scores['labelled_images']:,} test images that people labelled: pixel accuracy {scores['pixel_accuracy']:.1%}, mIoU over "
+        f"the {len(true)} objects that occur {scores['mean_iou']:.1%}. The {len(rows)} commonest; all in reports/segment/confusion.csv."
+    )
+    header = ["object (people's)", "share of pixels", "named right", "IoU", "mostly taken for"]
+    return [table("The scene parser beside people", header, rows, caption)]
 
 
 def comparison_section(results: Results) -> dict[str, Any]:

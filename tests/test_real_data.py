@@ -1,0 +1,66 @@
+"""The paper's profile on both releases' layouts, made small: rendered images in the real trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from clones import ROOT, Clone
+from test_releases import pittsburgh, tokyo
+
+from citylens import settings
+from citylens.adapters import images
+from citylens.adapters.files import write_text
+from citylens.science import scene_parsers
+from citylens.science.rendering.view import Scene
+from citylens.science.rendering.world import read_world
+
+SPOTS = 5
+
+
+class Drawing:
+    """Draws the views of a made-up city, in the order in which their paths come."""
+
+    def __init__(self, city: str, views: int) -> None:
+        world = read_world(settings.parse_yaml((ROOT / "worlds/default.yaml").read_text(), "worlds/default.yaml"))
+        self.scenes = [Scene(world, city, spot, width=160, height=120, seed=0) for spot in range(SPOTS + 1)]
+        self.views, self.drawn = views, 0
+
+    def __call__(self, path: Path) -> None:
+        spot, view = divmod(self.drawn, self.views)
+        image, _ = self.scenes[spot].view(view * 360 / self.views)
+        (images.write_png(path, image) if path.suffix == ".png" else images.write_jpeg(path, image, 92))
+        self.drawn += 1
+
+
+@pytest.mark.integration
+def test_the_papers_profile_runs_on_the_papers_layouts(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    tokyo(photos / "tokyo247", SPOTS, "tokyo247/tokyo247", Drawing("birch", 12))
+    pittsburgh(photos / "pitts250k", SPOTS, "", Drawing("alder", 24))
+    parser = photos / "parser"
+    parser.mkdir()
+    torch.manual_seed(0)
+    for name, network in zip(("encoder", "decoder"), scene_parsers.build("mobilenetv2dilated-c1_deepsup"), strict=True):
+        torch.save(network.state_dict(), parser / f"{name}_epoch_20.pth")
+    clone = Clone(
+        tmp_path / "study",
+        "paper",
+        *(f"acquire.path={photos}", f"segment.path={parser}", "segment.csail.parser=mobilenetv2dilated-c1_deepsup"),
+        *("segment.csail.scales=[96]", "validate.splits.tolerance=0.05", "study.networks=[resnet18, simpler]"),
+        *("prepare.size=64", "train.epochs=1", "report.thumbnail_network=resnet18", "embed.iterations=250"),
+    )
+    params = clone.folder / "params.yaml"
+    write_text(params, params.read_text().replace("images: 75984", f"images: {SPOTS * 12}"))
+    clone.run("dvc", "repro")
+    manifest = pd.read_csv(clone.folder / "data/acquire/manifest.csv", dtype=str)
+    assert manifest["city"].value_counts().to_dict() == {"tokyo": 60, "pittsburgh": 60}
+    assert set(manifest.groupby("city")["codec"].first().items()) == {("tokyo", "png"), ("pittsburgh", "jpeg")}
+    assert manifest["utm_east"].notna().all() and manifest["heading"].notna().all()
+    assert manifest.loc[manifest["city"] == "pittsburgh", "path"].str.contains("pitch1").all()
+    first = manifest.iloc[0]["path"]
+    assert (clone.folder / "data/acquire" / first).read_bytes() == (photos / first).read_bytes()
+    assert (clone.folder / "reports/index.html").is_file()
+    assert clone.ran(clone.run("dvc", "repro")) == []

@@ -1,0 +1,295 @@
+"""Trees in the exact layouts of the released data sets, with their oddities, and damaged ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+from citylens import settings
+from citylens.adapters import files, images, releases, sources
+from citylens.adapters.sources import Photograph
+from citylens.adapters.tracker import Silent
+from citylens.settings import Dataset, InputError
+from citylens.stages import acquire
+
+ROOT = Path(__file__).parents[1]
+PIXELS = np.zeros((48, 64, 3), np.uint8)
+TOKYO = Dataset("tokyo", "tokyo247", "tokyo", "all", 0, 0, "fail")
+PITTSBURGH = Dataset("pittsburgh", "pitts250k", "pittsburgh", "all", 0, 0, "fail")
+COMMON = Dataset("lucia", "vpr", "vpr", "all", 0, 0, "fail")
+
+
+def write_list(path: Path, names: list[str], places: np.ndarray, **extra: object) -> None:
+    """A .mat file as NetVLAD gives them out; `extra` fields stand in between, as TokyoTM's do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.empty((len(names), 1), object)
+    cells[:, 0] = names
+    query = np.empty((1, 1), object)
+    query[:, 0] = ["000/query.jpg"]
+    fields = {"whichSet": "test", "dbImage": cells, "utmDb": places} | extra
+    fields |= {"qImage": query, "utmQ": np.zeros((2, 1)), "numDb": len(names), "numQ": 1, "posDistThr": 25.0}
+    fields |= {"posDistSqrThr": 625.0, "nonTrivPosDistSqrThr": 100.0}
+    savemat(path, {"dbStruct": fields})
+
+
+def pittsburgh(
+    top: Path, spots: int = 6, root: str = "", draw=lambda path: images.write_jpeg(path, PIXELS, 90)
+) -> None:
+    """Spots of 24 views, two pitches by twelve yaws, over three lists; and queries beside them."""
+    names = [
+        f"{spot // 3:03d}/{spot:06d}_pitch{pitch}_yaw{yaw}.jpg"
+        for spot in range(spots)
+        for pitch in (1, 2)
+        for yaw in range(1, 13)
+    ]
+    for name in [*names, "queries_real/000/000000_pitch1_yaw1.jpg"]:
+        draw(top / root / name)
+    spot = np.arange(len(names)) // 24
+    places = np.stack([585_000.0 + 20 * spot, 4_477_000.0 + 5 * spot])
+    for part, rows in zip(("train", "val", "test"), np.array_split(np.arange(len(names)), 3), strict=True):
+        write_list(top / f"datasets/pitts250k_{part}.mat", [names[row] for row in rows], places[:, rows])
+
+
+def tokyo(top: Path, spots: int = 6, root: str = "", draw=lambda path: images.write_png(path, PIXELS)) -> None:
+    """Spots of twelve headings; the list says .jpg, the files are .png; and queries beside them."""
+    names, places = [], []
+    for spot in range(spots):
+        east, north = 381_418.231 + 10 * spot, 3_946_450.428 + 10 * spot
+        for heading in range(0, 360, 30):
+            names.append(
+                f"{3814 + spot % 2:05d}/{east:.3f}_{north:.3f}/JHVdmPpMNQcjBfR7qsWE{spot:02d}_012_{heading:03d}"
+            )
+            places.append((east, north))
+    for name in [*names, "247query_v3/00001"]:
+        draw(top / root / f"{name}.png")
+    write_list(top / "tokyo247.mat", [f"{name}.jpg" for name in names], np.array(places).T, timestamp=np.zeros(1))
+
+
+@pytest.mark.parametrize("root", ["", "images", "pitts250k/pitts250k"])
+def test_pittsburgh_wherever_its_root_is(tmp_path: Path, root: str) -> None:
+    pittsburgh(tmp_path / "pittsburgh", root=root)
+    found = releases.from_dataset(tmp_path, PITTSBURGH)
+    assert Counter(photograph.spot for photograph in found) == {f"{spot:06d}": 24 for spot in range(6)}
+    first = next(one for one in found if one.path.endswith("000001_pitch2_yaw4.jpg"))
+    assert (first.city, first.heading, first.pitch, first.view) == ("pittsburgh", "90", "", "pitch2")
+    assert (first.utm_east, first.utm_north) == ("585020.000", "4477005.000")
+    assert not any("quer" in photograph.path for photograph in found)
+
+
+@pytest.mark.parametrize("root", ["", "tokyo247/tokyo247"])
+def test_tokyo_whose_list_says_jpg_where_the_files_are_png(tmp_path: Path, root: str) -> None:
+    tokyo(tmp_path / "tokyo", root=root)
+    found = releases.from_dataset(tmp_path, TOKYO)
+    assert len(found) == 72 and all((tmp_path / photograph.path).suffix == ".png" for photograph in found)
+    assert set(Counter(photograph.spot for photograph in found).values()) == {12}
+    one = found[1]
+    assert (one.spot, one.heading, one.utm_east) == ("03814/381418.231_3946450.428", "30", "381418.231")
+
+
+def common(top: Path, **changes: str) -> Path:
+    fields = dict.fromkeys(releases.FIELDS, "")
+    fields |= {
+        "east": "512345.60",
+        "north": "6958123.40",
+        "zone": "56",
+        "letter": "J",
+        "lat": "-27.49",
+        "lon": "153.01",
+    }
+    fields |= {"pano_id": "abc", "heading": "90", "pitch": "4"} | changes
+    path = top / ("@" + "@".join(fields.values()) + "@.jpg")
+    images.write_jpeg(path, PIXELS, 90)
+    return path
+
+
+def test_common_names_with_fields_left_empty(tmp_path: Path) -> None:
+    top = tmp_path / "vpr/images/train/database"
+    common(top)
+    common(top, pano_id="", heading="", pitch="", zone="", lat="", lon="")
+    common(tmp_path / "vpr/images/train/queries", pano_id="query")
+    found = {photograph.spot: photograph for photograph in releases.from_dataset(tmp_path, COMMON)}
+    assert set(found) == {"abc", "512345.60_6958123.40"}
+    assert (found["abc"].heading, found["abc"].pitch, found["abc"].utm_north) == ("90", "4", "6958123.40")
+    assert found["512345.60_6958123.40"].heading == ""
+
+
+def test_names_that_do_not_parse_are_counted_or_skipped(tmp_path: Path) -> None:
+    common(tmp_path / "vpr")
+    for number in range(7):
+        images.write_jpeg(tmp_path / f"vpr/holiday{number}.jpg", PIXELS, 90)
+    with pytest.raises(
+        InputError, match=r"7 name\(s\) do not parse; first: holiday0.jpg .*holiday4.jpg.*names: skip"
+    ) as error:
+        releases.from_dataset(tmp_path, COMMON)
+    assert "holiday5" not in str(error.value)
+    assert len(releases.from_dataset(tmp_path, dataclasses.replace(COMMON, names="skip"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"zone": "17"}, "zone 17, but longitude 153.01 lies in zone 56"),
+        ({"east": "x"}, "east is 'x', no number"),
+        ({"east": ""}, "no coordinates"),
+        ({"north": "nan"}, "north is nan"),
+        ({"lat": "91"}, "lat is 91, beyond 90"),
+    ],
+)
+def test_coordinates_that_cannot_be(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    common(tmp_path / "vpr", **changes)
+    with pytest.raises(InputError, match=message):
+        releases.from_dataset(tmp_path, COMMON)
+
+
+def test_two_places_of_one_spot(tmp_path: Path) -> None:
+    common(tmp_path / "vpr")
+    common(tmp_path / "vpr", east="512399.60")
+    with pytest.raises(InputError, match=r"spot abc lies at 512346 east, .* and at 512400 east, .*one place a spot"):
+        releases.from_dataset(tmp_path, COMMON)
+
+
+def test_coordinates_of_another_zone(tmp_path: Path) -> None:
+    tokyo(tmp_path / "tokyo")
+    names = [
+        f"{path.relative_to(tmp_path / 'tokyo').with_suffix('.jpg')}" for path in (tmp_path / "tokyo").glob("038*/*/*")
+    ]
+    write_list(tmp_path / "tokyo/tokyo247.mat", names, np.tile([[585_000.0], [4_477_000.0]], len(names)))
+    with pytest.raises(InputError, match=r"72 image\(s\) lie more than 100 km from .* another zone\?"):
+        releases.from_dataset(tmp_path, TOKYO)
+
+
+def test_a_wrong_root_and_half_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pittsburgh: no such folder"):
+        releases.from_dataset(tmp_path, PITTSBURGH)
+    pittsburgh(tmp_path / "pittsburgh")
+    top = tmp_path / "pittsburgh"
+    shutil.rmtree(top / "001")
+    with pytest.raises(
+        InputError, match=r"72 of 144 images of pitts250k are missing .*; first: 001/000003_pitch1_yaw1.jpg"
+    ):
+        releases.from_dataset(tmp_path, PITTSBURGH)
+    shutil.rmtree(top / "000")
+    with pytest.raises(InputError, match="none of the images that pitts250k's lists name"):
+        releases.from_dataset(tmp_path, PITTSBURGH)
+    (top / "datasets/pitts250k_val.mat").unlink()
+    with pytest.raises(InputError, match=r"comes with .*found: pitts250k_test.mat, pitts250k_train.mat"):
+        releases.from_dataset(tmp_path, PITTSBURGH)
+
+
+def test_acquire_links_what_the_releases_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokyo(tmp_path / "photos/tokyo")
+    pittsburgh(tmp_path / "photos/pittsburgh")
+    whole = settings.load(ROOT / "profiles/paper.yaml")
+    halved = dataclasses.replace(PITTSBURGH, choose="pitch-matched", images=48)
+    plan = dataclasses.replace(whole.acquire, path="photos", datasets=(TOKYO, halved))
+    acquire.run(dataclasses.replace(whole, acquire=plan), Silent())
+    manifest = files.read_table("data/acquire/manifest.csv")
+    assert manifest["city"].value_counts().to_dict() == {"tokyo": 72, "pittsburgh": 48}
+    assert manifest.groupby("city")["spot"].nunique().to_dict() == {"tokyo": 6, "pittsburgh": 4}
+    assert manifest["utm_north"].between(3.9e6, 4.5e6).all() and (manifest["width"] == 64).all()
+    path = manifest["path"][0]
+    assert Path("data/acquire", path).read_bytes() == Path("photos", path).read_bytes()
+    with pytest.raises(InputError, match=r"acquire.datasets has tokyo; allowed: two or more different cities"):
+        dataclasses.replace(plan, datasets=(TOKYO,))
+
+
+def test_a_manifest_in_parquet(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"path": ["a/1.jpg", "b/2.jpg"], "city": ["a", "b"], "heading": [90.0, np.nan]})
+    for name in rows["path"]:
+        images.write_jpeg(tmp_path / name, PIXELS, 90)
+    rows.assign(lat=[40.4, -33.9], lon=[-80.0, 151.2], spot=[None, "s"]).to_parquet(tmp_path / "list.parquet")
+    first, second = sources.from_manifest(tmp_path, "list.parquet")
+    assert (first.spot, first.heading, first.lat, first.lon) == ("a/1", "90.0", "40.4", "-80.0")
+    assert (second.spot, second.heading) == ("s", "")
+    rows.assign(lat=[95.0, 0.0]).to_parquet(tmp_path / "far.parquet")
+    with pytest.raises(InputError, match=r"far.parquet, row 2: lat is '95.0'; allowed: degrees from -90 to 90"):
+        sources.from_manifest(tmp_path, "far.parquet")
+    rows[["path"]].to_parquet(tmp_path / "half.parquet")
+    with pytest.raises(InputError, match=r"half.parquet: column city is missing; required: path, city"):
+        sources.from_manifest(tmp_path, "half.parquet")
+    (tmp_path / "text.parquet").write_text("path,city")
+    with pytest.raises(InputError, match=r"text.parquet: not a Parquet table"):
+        sources.from_manifest(tmp_path, "text.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"no mat", b"MATLAB 5.0 MAT-file" + bytes(200)])
+def test_damaged_lists(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "damaged.mat").write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged.mat: no list of a data set .*dbImage and utmDb"):
+        releases.read_list(tmp_path / "damaged.mat")
+
+
+def test_lists_with_other_fields(tmp_path: Path) -> None:
+    path = tmp_path / "list.mat"
+    savemat(path, {"dbStruct": {"images": np.zeros(3)}})
+    with pytest.raises(InputError, match="fields dbImage and utmDb"):
+        releases.read_list(path)
+    write_list(path, ["a/b.jpg", "a/c.jpg"], np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"utmDb has shape \(2, 3\) for 2 images"):
+        releases.read_list(path)
+    write_list(path, ["../b.jpg"], np.zeros((2, 1)))
+    with pytest.raises(InputError, match=r"'../b.jpg' leaves the data set's folder"):
+        releases.read_list(path)
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_crash_the_list_reader(content: bytes) -> None:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(suffix=".mat") as file:
+        Path(file.name).write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + content)
+        with pytest.raises(InputError):
+            releases.read_list(Path(file.name))
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=60))
+def test_any_name_is_read_or_refused(name: str) -> None:
+    for dataset in (TOKYO, PITTSBURGH, COMMON):
+        try:
+            found = releases._photograph(f"a/b/{name}.jpg", None, dataset)
+        except releases.Unreadable:
+            continue
+        assert found.city == dataset.city and found.spot
+
+
+def views() -> list[Photograph]:
+    return [
+        Photograph(f"{spot}/{pitch}/{yaw}", "p", f"s{spot}", view=f"pitch{pitch}")
+        for spot in range(10)
+        for pitch in (1, 2)
+        for yaw in range(12)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choose", "images", "spots", "sizes"),
+    [
+        ("pitch-matched", 48, 4, {12}),
+        ("whole-spots", 48, 2, {24}),
+        ("pitch-matched", 0, 10, {12}),
+        ("all", 0, 10, {24}),
+    ],
+)
+def test_views_are_chosen_by_whole_spots(choose: str, images: int, spots: int, sizes: set[int]) -> None:
+    chosen = releases.choose_views(views(), choose, images, 0, "here")
+    counts = Counter(photograph.spot for photograph in chosen)
+    assert len(counts) == spots and set(counts.values()) == sizes
+    assert choose != "pitch-matched" or {photograph.view for photograph in chosen} == {"pitch1"}
+    assert chosen == releases.choose_views(views(), choose, images, 0, "here")
+
+
+def test_random_views_and_too_many() -> None:
+    chosen = releases.choose_views(views(), "random", 50, 0, "here")
+    assert len(chosen) == 50 and chosen != releases.choose_views(views(), "random", 50, 1, "here")
+    with pytest.raises(InputError, match="here: 121 images asked for, pitch-matched; there are 120"):
+        releases.choose_views(views(), "pitch-matched", 121, 0, "here")

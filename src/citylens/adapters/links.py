@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 _FICLONE = 0x40049409  # Linux: share a file's blocks
+_without: set[tuple[int, int]] = set()  # disks that cannot
 
 
 def link(source: Path | str, target: Path | str) -> None:
@@ -15,21 +16,32 @@ def link(source: Path | str, target: Path | str) -> None:
 
     A file with two names becomes read-only, so that nobody edits one and changes the other.
     """
-    source, target = Path(source).resolve(), Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not _cloned(source, target):
+    source, target = Path(source), Path(target)
+    known, disk = source.stat(), _disk(target.parent)
+    if (known.st_dev, disk) in _without or not _cloned(source, target):
+        _without.add((known.st_dev, disk))
         try:
             os.link(source, target)
-            target.chmod(source.stat().st_mode & ~0o222)
         except OSError:  # another disk, or one without links
             shutil.copyfile(source, target)
+        else:
+            if known.st_mode & 0o222:
+                source.chmod(known.st_mode & ~0o222)
+
+
+def _disk(folder: Path) -> int:
+    try:
+        return folder.stat().st_dev
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.stat().st_dev
 
 
 def _cloned(source: Path, target: Path) -> bool:
     try:
         with source.open("rb") as old, target.open("xb") as new:
             fcntl.ioctl(new, _FICLONE, old.fileno())
-    except OSError:  # a disk that cannot
+    except OSError:
         target.unlink(missing_ok=True)
         return False
     return True

@@ -55,12 +55,12 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
     if not top.is_dir():
         raise InputError(f"acquire.datasets: {dataset.city}: {top}: no such folder")
     read = _by_names(top) if dataset.layout == "vpr" else _by_lists(top, dataset.layout)
-    found, wrong = [], []
+    found, wrong, folder = [], [], PurePosixPath(dataset.path).as_posix()
     for file, listed in read:
         try:
-            found.append(_photograph(file.relative_to(root).as_posix(), listed, dataset))
+            found.append(_photograph(f"{folder}/{file}", listed, dataset))
         except Unreadable as error:
-            wrong.append(f"{file.relative_to(top)} ({error})")
+            wrong.append(f"{file} ({error})")
     where = f"acquire.datasets: {dataset.city} ({dataset.layout}): {top}"
     if wrong and dataset.names == "fail":
         raise InputError(
@@ -72,7 +72,7 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
     return found
 
 
-def _by_lists(top: Path, layout: str) -> Iterator[tuple[Path, Listed | None]]:
+def _by_lists(top: Path, layout: str) -> Iterator[tuple[str, Listed | None]]:
     """Files of the database images that the .mat files of a release list."""
     lists = sorted(path for path in _within(top, 3) if re.fullmatch(rf"{layout}(_train|_val|_test)?\.mat", path.name))
     wanted = {"pitts250k": "pitts250k_train.mat, pitts250k_val.mat and pitts250k_test.mat", "tokyo247": "tokyo247.mat"}
@@ -131,38 +131,39 @@ def _inside(name: str, path: Path) -> str:
 
 def _within(top: Path, depth: int) -> Iterator[Path]:
     """Files up to `depth` folders below, without entering deeper ones."""
-    for path in sorted(top.iterdir()):
-        if path.is_dir():
-            if depth and not path.name.startswith("."):
-                yield from _within(path, depth - 1)
-        else:
-            yield path
-
-
-def _files_by_name(top: Path) -> dict[str, Path]:
-    """Every image by its path without the ending, since lists say .jpg where files are .png; queries left out."""
-    return {_stem(path.relative_to(top).as_posix()): path for path in _images(top)}
-
-
-def _images(top: Path) -> Iterator[Path]:
-    """Images below a folder, in the names' order; queries, hidden folders and links to folders left out."""
     with os.scandir(top) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if not entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path)
+        elif depth and not entry.name.startswith("."):
+            yield from _within(Path(entry.path), depth - 1)
+
+
+def _files_by_name(top: Path) -> dict[str, str]:
+    """Every image by its path without the ending, since lists say .jpg where files are .png; queries left out."""
+    return {_stem(path): path for path in _images(top)}
+
+
+def _images(top: Path, below: str = "") -> Iterator[str]:
+    """Paths of the images below a folder, in the names' order; queries, hidden folders and links to folders left out."""
+    with os.scandir(top / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         if entry.is_dir(follow_symlinks=False):
             if "quer" not in entry.name.lower() and not entry.name.startswith("."):
-                yield from _images(Path(entry.path))
+                yield from _images(top, f"{below}{entry.name}/")
         elif entry.name.lower().endswith(ENDINGS):
             if entry.is_symlink():
-                check_inside(top, entry.name, str(top))
-            yield Path(entry.path)
+                check_inside(top, below + entry.name, str(top))
+            yield below + entry.name
 
 
 def _stem(name: str) -> str:
-    return name[: -len(PurePosixPath(name).suffix)] if PurePosixPath(name).suffix else name
+    return os.path.splitext(name)[0]  # noqa: PTH122
 
 
-def _image_root(top: Path, names: Sequence[str], files: dict[str, Path], layout: str) -> str:
+def _image_root(top: Path, names: Sequence[str], files: dict[str, str], layout: str) -> str:
     """The folder, relative to `top` and with a slash, from which the list's names count: tools unpack at different depths."""
     by_last: dict[str, list[str]] = {}
     for name in files:
@@ -178,7 +179,7 @@ def _image_root(top: Path, names: Sequence[str], files: dict[str, Path], layout:
     return ends.most_common(1)[0][0]
 
 
-def _by_names(top: Path) -> Iterator[tuple[Path, Listed | None]]:
+def _by_names(top: Path) -> Iterator[tuple[str, Listed | None]]:
     files = list(_images(top))
     if not files:
         raise InputError(f"acquire.datasets: {top} holds no images; allowed: {', '.join(ENDINGS)}")

@@ -8,7 +8,8 @@ by their paths in the source, linked where the disk allows it, and manifest.csv,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, product
@@ -28,6 +29,7 @@ from citylens.settings import Acquire, InputError, Rendered, Settings
 
 COLUMNS = ["id", "city", "spot", "heading", "pitch", "lat", "lon", "utm_east", "utm_north"]
 COLUMNS += ["path", "width", "height", "codec", "sha256", "labels"]
+MANY, CHUNK = 2000, 64  # photographs from which processes pay, and how many each takes at a time
 
 
 def run(settings: Settings, tracker: Run) -> None:
@@ -42,17 +44,23 @@ def run(settings: Settings, tracker: Run) -> None:
 def _bring(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
     root = Path(settings.path)
     photographs = sources.choose_cities(_listed(settings, root), settings.cities)
-
-    def taken(photograph: sources.Photograph) -> dict[str, Any]:
-        header = images.read_header(root / photograph.path, settings.max_megapixels)
-        for file in filter(None, (photograph.path, photograph.labels)):
-            links.link(root / file, folder / file)
-        return {"id": photograph.path} | vars(photograph) | vars(header)
-
-    with ThreadPoolExecutor(cpu_count()) as pool, progress.bar("acquire", len(photographs)) as advance:
-        for row in pool.map(taken, photographs):
+    take = partial(_take, root, folder, settings.max_megapixels)
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress.bar("acquire", len(photographs)))
+        taken: Iterator[dict[str, Any]] = map(take, photographs)
+        if len(photographs) > MANY:
+            pool = stack.enter_context(ProcessPoolExecutor(cpu_count(), mp_context=get_context("forkserver")))
+            taken = pool.map(take, photographs, chunksize=CHUNK)
+        for row in taken:
             yield row
             advance(1)
+
+
+def _take(root: Path, folder: Path, max_megapixels: float, photograph: sources.Photograph) -> dict[str, Any]:
+    header = images.read_header(root / photograph.path, max_megapixels)
+    for file in filter(None, (photograph.path, photograph.labels)):
+        links.link(root / file, folder / file)
+    return {"id": photograph.path} | vars(photograph) | vars(header)
 
 
 def _listed(settings: Acquire, root: Path) -> list[sources.Photograph]:

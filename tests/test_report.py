@@ -16,7 +16,7 @@ import pytest
 from citylens import settings
 from citylens.adapters import files
 from citylens.adapters.tracker import Silent
-from citylens.science import residual
+from citylens.science import residual, sections
 from citylens.science.findings import findings
 from citylens.settings import Settings, key
 from citylens.stages import report
@@ -253,6 +253,19 @@ def test_an_accuracy_that_chance_could_give_is_named(study: Study) -> None:
     claims = study.claims()
     assert "7 of 8 trained networks tell the cities apart better" in claims
     assert "chance is not excluded for Simple, seed 1 (" in claims
+
+
+def test_the_scene_parser_is_shown_beside_people(study: Study) -> None:
+    scores = {"images": 16, "coverage": 1.0, "labelled_images": 12, "pixel_accuracy": 0.8, "mean_iou": 0.5}
+    files.write_json("reports/segment/scores.json", scores)
+    rows = [("sky", "sky", 60), ("tree", "tree", 20), ("tree", "sky", 15), ("tree", "none of these", 5)]
+    files.write_table("reports/segment/confusion.csv", pd.DataFrame(rows, columns=["actual", "predicted", "pixels"]))
+    (table,) = sections._labels(report.read_results(study.settings))
+    assert table["rows"] == [
+        ["sky", "60.00%", "100.00%", "80.00%", "\N{EN DASH}"],
+        ["tree", "40.00%", "50.00%", "50.00%", "sky (37.5%)"],
+    ]
+    assert "12 test images that people labelled: pixel accuracy 80.0%, mIoU over the 2 objects" in table["caption"]
 
 
 def test_equal_residuals_are_no_difference(study: Study) -> None:

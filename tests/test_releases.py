@@ -119,7 +119,8 @@ def test_common_names_with_fields_left_empty(tmp_path: Path) -> None:
     found = {photograph.spot: photograph for photograph in releases.from_dataset(tmp_path, COMMON)}
     assert set(found) == {"abc", "512345.60_6958123.40"}
     assert (found["abc"].heading, found["abc"].pitch, found["abc"].utm_north) == ("90", "4", "6958123.40")
-    assert found["512345.60_6958123.40"].heading == ""
+    assert (found["abc"].lat, found["abc"].lon) == ("-27.49", "153.01")
+    assert found["512345.60_6958123.40"].heading == found["512345.60_6958123.40"].lat == ""
 
 
 def test_names_that_do_not_parse_are_counted_or_skipped(tmp_path: Path) -> None:
@@ -236,6 +237,9 @@ def test_lists_with_other_fields(tmp_path: Path) -> None:
         releases.read_list(path)
     write_list(path, ["a/b.jpg", "a/c.jpg"], np.zeros((2, 3)))
     with pytest.raises(InputError, match=r"utmDb has shape \(2, 3\) for 2 images"):
+        releases.read_list(path)
+    write_list(path, [], np.zeros((2, 0)))
+    with pytest.raises(InputError, match=r"list.mat"):
         releases.read_list(path)
     write_list(path, ["../b.jpg"], np.zeros((2, 1)))
     with pytest.raises(InputError, match=r"'../b.jpg' leaves the data set's folder"):

@@ -115,7 +115,7 @@ def read_list(path: Path) -> list[Listed]:
             f"{path}: no list of a data set ({type(error).__name__}: {error}); allowed: a .mat file with a struct dbStruct "
             "that has the fields dbImage and utmDb"
         ) from None
-    if places.shape != (2, len(names)) or not np.isfinite(places).all():
+    if not names or places.shape != (2, len(names)) or not np.isfinite(places).all():
         raise InputError(
             f"{path}: utmDb has shape {places.shape} for {len(names)} images; allowed: (2, {len(names)}), no NaN"
         )
@@ -231,6 +231,8 @@ def _common(path: str, listed: Listed | None, city: str) -> Photograph:
         spot,
         fields["heading"],
         fields["pitch"],
+        lat=fields["lat"],
+        lon=fields["lon"],
         utm_east=fields["east"],
         utm_north=fields["north"],
     )
@@ -290,7 +292,7 @@ def choose_views(
     Args:
         choose: all; `random` images; `whole-spots`, with all views of each; or `pitch-matched`, whole spots of the first pitch
             only, because a second one lets networks tell cities by how much sky is in view.
-        images: how many, 0 for all that `choose` allows.
+        images: how many, 0 for all that `choose` allows; of whole spots as many as fit in.
         seed: which ones.
 
     Raises:

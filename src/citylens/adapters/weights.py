@@ -71,14 +71,13 @@ def open_transformers(checkpoint: str, device: torch.device) -> tuple[Parse, dic
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"segment.transformers.checkpoint: {checkpoint}: {str(error).splitlines()[0]}") from None
     names = {int(number): str(name) for number, name in model.config.id2label.items()}
-    tasks = {"task_inputs": ["semantic"]} if config.model_type == "oneformer" else {}
+    asks = config.model_type == "oneformer"
 
     def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:
         import torch
 
-        inputs = processor(images=images, return_tensors="pt", **({k: v * len(images) for k, v in tasks.items()})).to(
-            device
-        )
+        task = {"task_inputs": ["semantic"] * len(images)} if asks else {}
+        inputs = processor(images=images, return_tensors="pt", **task).to(device)
         size = images[0].shape[:2]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             outputs = model(**inputs)

@@ -81,12 +81,28 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
 @contextmanager
 def growing_array(path: Path | str, shape: tuple[int, ...], dtype: str) -> Iterator[np.ndarray]:
     """An .npy file to be filled piece by piece without ever lying in memory whole."""
-    import numpy as np
 
     with whole_file(path) as draft:
-        array = np.lib.format.open_memmap(draft, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        array = reserved_array(draft, shape, dtype)
         yield array
         array.flush()
+
+
+def reserved_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
+    """A new .npy file of zeros, mapped into memory, all of its room taken on disk.
+
+    Without its room, a mapped file on a disk that fills up would kill the process on the spot.
+
+    Raises:
+        OSError: no room.
+    """
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def open_array(path: Path | str) -> np.ndarray:

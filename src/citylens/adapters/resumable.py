@@ -41,9 +41,10 @@ def resumable(
     if not done:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    mode = "r+" if done else "w+"
     opened = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode, None if done else np.dtype(dtype), shape)
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+")
+        if done
+        else files.reserved_array(folder / f"{name}.npy", shape, dtype)
         for name, (shape, dtype) in arrays.items()
     }
     yield Unfinished(folder, fingerprint, opened, done)

@@ -131,7 +131,7 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
         Line2D([], [], color=FAINT, label="validation"),
         Line2D([], [], color=FAINT, linestyle=DASHED, label="training"),
     ]
-    panels[1, 0].legend(handles=kinds, fontsize=SMALL - 1, frameon=False, loc="lower right")
+    figure.legend(handles=kinds, fontsize=SMALL - 1, frameon=False, loc="outside upper right", ncols=2)
     panels[0, 0].set_ylim(bottom=0)
     panels[1, 0].set_ylim(top=1.02)
     panels[1, 0].xaxis.get_major_locator().set_params(integer=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from citylens.science.memory import halved
 from citylens.science.networks import to_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -64,12 +65,14 @@ class Training:
         self.network, self.images, self.plan, self.device = network.to(device), images, plan, device
         self.optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, fused=True)
         self.done = 0
+        self.at_once = plan.batch_size  # images in the network together; half a batch once memory has run out
 
     def epochs(self, on_batch: Callable[[int], object] = lambda images: None) -> Iterator[Epoch]:
         """Trains the epochs still to do; `on_batch` hears the number of images of each step.
 
         Raises:
             Diverged: the loss is NaN or infinite; names the epoch and the batch.
+            OutOfMemory: half a batch at a time is too much, too.
         """
         while self.done < self.plan.epochs:
             number = self.done + 1
@@ -79,9 +82,7 @@ class Training:
             start = time.perf_counter()
             loss, accuracy = self._epoch(number, on_batch)
             speed = len(self.images.training) / (time.perf_counter() - start)
-            logits = predict(
-                self.network, self.images.pixels, self.images.validation, self.plan.batch_size, self.device
-            )
+            logits = predict(self.network, self.images.pixels, self.images.validation, self.at_once, self.device)
             scores = score(logits, self.images.labels[self.images.validation])
             if not np.isfinite(scores[0]):
                 raise Diverged(
@@ -111,15 +112,30 @@ class Training:
         return losses / len(order), hits / len(order)
 
     def _step(self, rows: NDArray[np.int64], flips: NDArray[np.bool_]) -> tuple[float, int]:
-        pixels = self.images.pixels[rows]
-        pixels[flips] = pixels[flips, :, ::-1]
-        labels = torch.from_numpy(self.images.labels[rows]).to(self.device)
+        try:
+            return self._in_parts(rows, flips)
+        except Exception as error:
+            self.at_once = halved(error, self.at_once, self.plan.batch_size)
+        return self._step(rows, flips)
+
+    def _in_parts(self, rows: NDArray[np.int64], flips: NDArray[np.bool_]) -> tuple[float, int]:
+        """A step of Adam on the mean loss of all rows, whose gradient adds up over the parts that memory has room for.
+
+        In parts, batch normalisation sees fewer images at once.
+        """
         self.optimiser.zero_grad()
-        logits = self.network(to_input(torch.from_numpy(pixels).to(self.device), MEAN, STD))
-        loss = functional.cross_entropy(logits, labels)
-        loss.backward()
+        loss, correct = 0.0, 0
+        for start in range(0, len(rows), self.at_once):
+            part = slice(start, start + self.at_once)
+            pixels = self.images.pixels[rows[part]]
+            pixels[flips[part]] = pixels[flips[part], :, ::-1]
+            labels = torch.from_numpy(self.images.labels[rows[part]]).to(self.device)
+            logits = self.network(to_input(torch.from_numpy(pixels).to(self.device), MEAN, STD))
+            share = functional.cross_entropy(logits, labels, reduction="sum") / len(rows)
+            share.backward()
+            loss, correct = loss + share.item(), correct + int((logits.argmax(1) == labels).sum())
         self.optimiser.step()
-        return loss.item(), int((logits.argmax(1) == labels).sum())
+        return loss, correct
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights and Adam's moments, by name; with `done`, all that `restore` needs to go on."""

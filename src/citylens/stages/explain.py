@@ -15,8 +15,8 @@ import torch
 
 from citylens.adapters import checkpoints, files, progress
 from citylens.adapters.tracker import Run
-from citylens.science import grad_cam, masks, networks
-from citylens.settings import Settings, key
+from citylens.science import grad_cam, masks, memory, networks
+from citylens.settings import InputError, Settings, key
 
 PREPARED = Path("data/prepare")
 
@@ -57,13 +57,26 @@ def _explain(
     body, head, card = network
     pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
     with progress.bar(f"explain {card.network}", len(rows)) as advance:
-        for start in range(0, len(rows), batch_size):
-            part = slice(start, start + batch_size)
+        start, size = 0, batch_size
+        while start < len(rows):
+            part = slice(start, start + size)
             images = networks.to_input(torch.from_numpy(pixels[rows[part]]).to(device), card.mean, card.std)
             classes = None if labels is None else torch.from_numpy(labels[part]).to(device)
-            maps, logits = grad_cam.grad_cam(body, head, images, classes)
+            try:
+                maps, logits = grad_cam.grad_cam(body, head, images, classes)
+            except Exception as error:
+                size = _halved(error, size, batch_size)
+                continue
             yield maps.cpu().numpy(), logits.cpu().numpy()
+            start += len(images)
             advance(len(images))
+
+
+def _halved(error: Exception, size: int, asked: int) -> int:
+    try:
+        return memory.halved(error, size, asked)
+    except memory.OutOfMemory as reason:
+        raise InputError(f"explain.batch_size: {reason}; allowed: a smaller one") from None
 
 
 def track(settings: Settings, tracker: Run, network: str, seed: int) -> None:

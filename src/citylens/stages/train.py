@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch
 
 from citylens.adapters import checkpoints, files, progress
 from citylens.adapters.tracker import Run
-from citylens.science import networks, training
+from citylens.science import memory, networks, training
 from citylens.settings import InputError, Settings, Train, key
 
 PREPARED = Path("data/prepare")
@@ -40,7 +41,7 @@ def run(settings: Settings, tracker: Run, network: str, seed: int) -> None:
         tracker,
         settings.train.keep,
     )
-    logits = training.predict(work.network, pixels, rows["test"], settings.train.batch_size, work.device)
+    logits = training.predict(work.network, pixels, rows["test"], work.at_once, work.device)
     folder = Path("reports/train") / key(network, seed)
     files.write_table(folder / "history.csv", history.drop(columns="speed"))
     _write_scores(folder, logits, labels[rows["test"]], card.cities)
@@ -93,7 +94,14 @@ def _train(work: training.Training, state: Path, fingerprint: str, tracker: Run,
                     metadata = {"fingerprint": fingerprint, "done": str(work.done), "epochs": json.dumps(epochs)}
                     checkpoints.write_tensors(state / "state.safetensors", work.state(), metadata)
         except training.Diverged as error:
-            raise InputError(f"{state.name}: {error}") from None
+            kept = f"; {state} keeps the network of epoch {work.done}" if work.done else ""
+            raise InputError(f"{state.name}: {error}{kept}") from None
+        except memory.OutOfMemory as error:
+            raise InputError(f"{state.name}: train.batch_size: {error}; allowed: a smaller one") from None
+    if work.at_once < work.plan.batch_size:
+        print(
+            f"{state.name}: out of memory with {work.plan.batch_size} images; a batch went in halves", file=sys.stderr
+        )
     if keep == "best":
         work.network.load_state_dict(checkpoints.read_tensors(state / "best.safetensors")[0])
     return pd.DataFrame(epochs)

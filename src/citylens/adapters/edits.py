@@ -1,0 +1,58 @@
+"""Edits of a stage's code, settings or data while it runs.
+
+DVC notes a stage's dependencies as they are when it ends: what was edited meanwhile would be noted with results it did not make.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from citylens.adapters import versions
+from citylens.settings import InputError
+
+
+@contextmanager
+def refused(stage: str) -> Iterator[None]:
+    """A block at whose end a stage's dependencies and parameters are what they were at its start.
+
+    Raises:
+        InputError: names what changed; the results lie on disk, but DVC does not record them.
+    """
+    before = _state(stage)
+    yield
+    after = _state(stage)
+    changed = [path for path, state in before.items() if after.get(path) != state]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise InputError(
+            f"{changed[0]}{more} changed while the stage ran, so its results belong to no version. Run it again; or undo "
+            f"the change, and `dvc commit --force {stage}` takes the results as they are"
+        )
+
+
+def _state(stage: str) -> dict[str, Any]:
+    """Size, time of change and inode of every file that the stage depends on, and the values of its parameters."""
+    declared = versions.declared().get(stage)
+    if declared is None:
+        return {}
+    state: dict[str, Any] = {path: _stamps(Path(path)) for path in declared.deps}
+    for file, keys in declared.params.items():
+        values = versions.read_yaml(file) or {}
+        state |= {key: versions.look_up(values, key) for key in keys}
+    return state
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Of a file, or of all files below a folder; none where nothing lies."""
+    if not path.is_dir():
+        return [_stamp(path)] if path.exists() else []
+    return sorted(_stamp(Path(root, name)) for root, _, names in os.walk(path, followlinks=True) for name in names)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    state = path.stat()
+    return str(path), state.st_size, state.st_mtime_ns

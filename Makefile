@@ -1,4 +1,5 @@
 # make repro   the whole study, set-up included; a second time runs no stage
+# make repro DATA=new   the same, where raw data were changed on purpose
 # make test    the tests, set-up included
 # make integration   the long tests: whole runs on real layouts
 # make ui      MLflow's user interface on 127.0.0.1
@@ -23,6 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: repro test integration lint types ui lock clean setup
 
 repro: $(INSTALLED)
+	citylens check $(if $(filter new,$(DATA)),--accept)
 	citylens tidy
 	dvc repro
 	citylens sync

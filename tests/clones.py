@@ -34,13 +34,18 @@ class Clone:
             subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
         self.run("citylens", "use", profile, *changes)
 
-    def run(self, *command: str, status: int = 0) -> str:
-        """What the command prints; it must end with this exit status."""
+    def environment(self, **variables: str) -> dict[str, str]:
+        """This process's, with the clone's own sources and these variables."""
         environment = os.environ | {
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return environment | variables
+
+    def run(self, *command: str, status: int = 0, **variables: str) -> str:
+        """What the command prints; it must end with this exit status."""
+        environment = self.environment(**variables)
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
         assert done.returncode == status, (
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

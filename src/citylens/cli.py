@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as acquire.path=photos or train.epochs=10")
     use.set_defaults(run=_use)
     commands.add_parser("sync", help="make whatever MLflow runs of dvc.lock are missing").set_defaults(run=_sync)
+    check = commands.add_parser("check", help="whether raw data are those that the results were made from")
+    check.add_argument("--accept", action="store_true", help="what changed is a new version")
+    check.set_defaults(run=_check)
     fetch = commands.add_parser("fetch", help="download a scene parser's weights into segment.path")
     fetch.add_argument("what", choices=("csail",), help="csail: segment.csail.parser, by ADE20K's authors")
     fetch.set_defaults(run=_fetch)
@@ -190,6 +193,13 @@ def _sync(chosen: argparse.Namespace) -> None:
 
     made: list[str] = sync(settings.load())
     print(f"sync: {len(made)} run(s) made" + "".join(f"\n  {name}" for name in made))
+
+
+def _check(chosen: argparse.Namespace) -> None:
+    from citylens.raw import check
+
+    for path in check(chosen.accept):
+        print(f"check: {path} is taken as a new version")
 
 
 def _fetch(chosen: argparse.Namespace) -> None:

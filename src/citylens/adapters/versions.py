@@ -210,12 +210,19 @@ def md5(path: Path | str) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        listing = sorted(_listing(path), key=lambda entry: entry["relpath"])
-        return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+        return folder_md5(
+            [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_below(path)]
+        )
     if not path.exists():
         return ""
     state = path.stat()
     return _file_md5(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+def folder_md5(listing: list[dict[str, str]]) -> str:
+    """Of a folder whose files have these entries: md5, and relpath."""
+    ordered = sorted(listing, key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(ordered, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -225,14 +232,15 @@ def _file_md5(path: Path, inode: int, size: int, modified: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _listing(folder: Path) -> Iterator[dict[str, str]]:
-    for root, folders, files in os.walk(folder, followlinks=True):
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file that DVC counts as the folder's; of a file, itself."""
+    if not folder.is_dir():
+        yield folder
+    for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
-        for name in files:
-            if name == ".gitignore" or (name.startswith(".") and ".draft" in name):  # as .dvcignore has it
-                continue
-            path = Path(root, name)
-            yield {"md5": md5(path), "relpath": path.relative_to(folder).as_posix()}
+        for name in names:
+            if name != ".gitignore" and not (name.startswith(".") and ".draft" in name):  # as .dvcignore has it
+                yield Path(root, name)
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -1,0 +1,113 @@
+"""Raw data that somebody has edited: found before `dvc repro` takes it for a new version without a word.
+
+Raw is what stages read that neither a stage makes nor git holds: the folder of photographs, a scene parser's weights. What dvc.lock
+knows of it is one md5; which files changed is known from a listing of the last check, in .citylens/raw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from citylens.adapters import files, versions
+from citylens.settings import InputError
+
+FOLDER = Path(".citylens/raw")
+NAMED = 5
+
+
+def check(accept: bool = False) -> list[str]:
+    """Compares raw data with what dvc.lock says the results were made from.
+
+    Args:
+        accept: changed data are a new version, and fine.
+
+    Returns:
+        the paths that hold something else than dvc.lock says; those that it does not know are left out.
+
+    Raises:
+        InputError: names the files that changed, unless they are accepted.
+    """
+    recorded = {path: md5 for entry in versions.recorded().values() for path, md5 in entry.deps.items()}
+    changed = {path: said for path in _raw() if (said := _compare(path, recorded.get(path), accept))}
+    if changed and not accept:
+        raise InputError(
+            "raw data are not those that the results were made from: "
+            + "; ".join(changed.values())
+            + ". Put back what was there, or take it as a new version: make repro DATA=new"
+        )
+    return list(changed)
+
+
+def _raw() -> list[str]:
+    stages = versions.declared().values()
+    made = {path for stage in stages for path in stage.outs}
+    read = sorted({path for stage in stages for path in stage.deps})
+    return [
+        path
+        for path in read
+        if not any(path == out or path.startswith(f"{out}/") for out in made) and not _in_git(path)
+    ]
+
+
+def _in_git(path: str) -> bool:
+    done = subprocess.run(["git", "ls-files", "--", path], capture_output=True, text=True, check=False)
+    return bool(done.stdout)
+
+
+def _compare(path: str, recorded: str | None, accept: bool) -> str | None:
+    """What is different, in words; the listing is kept where nothing is, or where it is accepted."""
+    if not Path(path).exists():
+        return f"{path} is gone" if recorded else None
+    kept = FOLDER / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
+    before = _read(kept)
+    after = _listing(Path(path), before)
+    different = recorded is not None and _md5(Path(path), after) != recorded
+    if not different or accept:
+        if after != before:
+            files.write_json(kept, after)
+        return path if different else None
+    return (
+        f"{path}: {_difference(before, after)}"
+        if before
+        else f"{path} has md5 {_md5(Path(path), after)}, not {recorded}"
+    )
+
+
+def _read(kept: Path) -> dict[str, Any]:
+    try:
+        return dict(files.read_json(kept))
+    except (InputError, TypeError, ValueError):
+        return {}
+
+
+def _listing(path: Path, before: dict[str, Any]) -> dict[str, Any]:
+    """[size, time of change in ns, md5] of each file; a file is read only where size or time are others than before."""
+    listing = {}
+    for file in versions.files_below(path):
+        name, state = file.relative_to(path).as_posix(), file.stat()
+        size, changed, md5 = before.get(name, (None, None, None))
+        known = (size, changed) == (state.st_size, state.st_mtime_ns)
+        listing[name] = [state.st_size, state.st_mtime_ns, md5 if known else versions.md5(file)]
+    return listing
+
+
+def _md5(path: Path, listing: dict[str, Any]) -> str:
+    if not path.is_dir():
+        return str(listing["."][2])
+    return versions.folder_md5([{"md5": md5, "relpath": name} for name, (_, _, md5) in listing.items()])
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    kinds = {
+        "edited": [name for name in after if name in before and after[name][2] != before[name][2]],
+        "new": [name for name in after if name not in before],
+        "gone": [name for name in before if name not in after],
+    }
+    return ", ".join(f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds.items() if names)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -1,0 +1,348 @@
+"""Faults injected into real runs: each is survived, nothing is lost, nothing wrong is passed on. The table: docs/faults.md."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import yaml
+from clones import ROOT, Clone
+from servers import free_port
+
+pytestmark = pytest.mark.integration
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which nothing went wrong."""
+    clone = Clone(tmp_path_factory.mktemp("undisturbed"))
+    clone.run("dvc", "repro")
+    return clone
+
+
+@pytest.fixture
+def copy(study: Clone, tmp_path: Path) -> Clone:
+    """A copy of its own of the finished study; nothing in it is linked to the original."""
+    return copied(study, tmp_path / "copy")
+
+
+def copied(study: Clone, folder: Path) -> Clone:
+    shutil.copytree(study.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tracking-*", "mlflow.db*"))
+    clone = Clone.__new__(Clone)
+    clone.folder = folder
+    return clone
+
+
+def items(stage: str) -> list[str]:
+    """The stage's names in `dvc repro`, of the smoke profile's first network where it has several."""
+    return [f"{stage}@resnet18-0"] if "matrix" in STAGES[stage] else [stage]
+
+
+def forget(clone: Clone, stage: str) -> None:
+    """Makes DVC run a stage again: its outputs, its cached runs and its line in dvc.lock are gone."""
+    lock = clone.folder / "dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    for out in content["stages"].pop(stage)["outs"]:
+        path = clone.folder / out["path"]
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    lock.write_text(yaml.safe_dump(content))
+    shutil.rmtree(clone.folder / ".dvc/cache/runs", ignore_errors=True)
+
+
+def started(clone: Clone, *command: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env=clone.environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not come in {SECONDS} s"
+        time.sleep(0.02)
+
+
+def stage_process(clone: Clone) -> int | None:
+    """The process of the stage that runs in the clone."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if len(words) > 2 and words[1].endswith(b"/citylens") and (process / "cwd").resolve() == clone.folder.resolve():
+                return int(process.name)
+        except OSError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("delay", [0.0, 3.5], ids=["at its start", "at work"])
+@pytest.mark.parametrize("stage", [item for stage in STAGES for item in items(stage)])
+def test_kill_in_a_stage(study: Clone, victim: Clone, stage: str, delay: float) -> None:
+    forget(victim, stage)
+    running = started(victim, "dvc", "repro", "-s", stage)
+    wait_for(lambda: stage_process(victim) or running.poll() is not None, f"{stage}'s process")
+    time.sleep(delay)
+    process = stage_process(victim)
+    if process is None and delay:
+        pytest.skip(f"{stage} ended within {delay} s")
+    assert process is not None
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert victim.ran(victim.run("dvc", "repro", "-s", stage)) == [stage]
+    assert victim.outputs() == study.outputs()
+    drafts = [path for path in victim.folder.rglob(".*.draft*") if ".venv" not in path.parts]
+    assert drafts == []
+
+
+@pytest.fixture(scope="module")
+def victim(study: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return copied(study, tmp_path_factory.mktemp("victim") / "copy")
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here (needs root)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train@resnet18-0", "explain@resnet18-0"])
+def test_a_full_disk(study: Clone, tmp_path: Path, stage: str) -> None:
+    command = STAGES[stage.split("@")[0]]["cmd"].split()[:2] + stage.replace("-", "@").split("@")[1:]
+    with small_disk(tmp_path / "disk", 1000):
+        clone = copied(study, tmp_path / "disk/copy")
+        forget(clone, stage)
+        free = shutil.disk_usage(tmp_path / "disk").free
+        ballast = tmp_path / "disk/ballast"
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free - 8192)
+        printed = clone.run(*command, status=1)
+        assert "No space left on device" in printed
+        ballast.unlink()
+        clone.run("dvc", "repro")
+        assert clone.outputs() == study.outputs()
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A tracking server that answers everything with 500."""
+
+    def answer(self) -> None:
+        self.send_error(500)
+
+    do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+def test_a_tracking_server_that_answers_500(study: Clone, copy: Clone) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        forget(copy, "measure")
+        printed = copy.run("dvc", "repro", CITYLENS_TRACKING=address)
+        server.shutdown()
+    assert printed.count("tracking:") == len(copy.ran(printed)) > 0
+    assert "`citylens sync` logs them later" in printed
+    assert copy.outputs() == study.outputs()
+
+
+@pytest.mark.parametrize("moment", ["start", "middle", "end"])
+def test_a_tracking_server_that_goes_down(study: Clone, copy: Clone, moment: str) -> None:
+    """Training goes on, and what the server has missed comes with `citylens sync`."""
+    forget(copy, "train@resnet18-0")
+    port = free_port()
+    server = mlflow_server(copy, port)
+    address = {"CITYLENS_TRACKING": f"http://127.0.0.1:{port}"}
+    if moment == "start":
+        os.killpg(server.pid, signal.SIGKILL)
+    running = started(copy, "dvc", "repro", "-s", "train@resnet18-0", **address)
+    if moment != "start":
+        state = copy.folder / ".citylens/train/resnet18-0"
+        network = copy.folder / "models/train/resnet18-0/network.safetensors"
+        wait_for((lambda: stage_process(copy)) if moment == "middle" else network.exists, moment)
+        del state
+        time.sleep(4 if moment == "middle" else 0)
+        os.killpg(server.pid, signal.SIGKILL)
+    printed, _ = running.communicate(timeout=SECONDS)
+    server.wait()
+    assert running.returncode == 0, printed
+    assert printed.count("tracking:") <= 1
+    assert copy.outputs() == study.outputs()
+    again = mlflow_server(copy, port)
+    try:
+        assert "train@resnet18-0" in copy.run("citylens", "sync", **address) or moment == "end"
+        assert "sync: 0 run(s) made" in copy.run("citylens", "sync", **address)
+    finally:
+        os.killpg(again.pid, signal.SIGKILL)
+        again.wait()
+
+
+def mlflow_server(clone: Clone, port: int) -> subprocess.Popen[str]:
+    store = f"sqlite:///{clone.folder}/server.db"
+    server = started(
+        clone,
+        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", store, "--artifacts-destination", str(clone.folder / "served")),
+    )
+    wait_for(lambda: answers(port), "the tracking server")
+    return server
+
+
+def answers(port: int) -> bool:
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_two_reproductions_at_once(study: Clone, copy: Clone) -> None:
+    for stage in ("measure", "compare", "report"):
+        forget(copy, stage)
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(started(copy, "dvc", "repro").communicate) for _ in range(2)]
+        printed = [part.result()[0] for part in both]
+    assert all(text for text in printed)
+    copy.run("dvc", "repro")
+    assert copy.outputs() == study.outputs()
+    assert "up to date" in copy.run("dvc", "status")
+
+
+def test_a_run_cache_hit_makes_the_earlier_bytes_and_no_second_run(copy: Clone) -> None:
+    copy.run("citylens", "sync")
+    before = copy.outputs()
+    copy.run("citylens", "use", "smoke", "measure.threshold=0.6")
+    assert set(copy.ran(copy.run("dvc", "repro"))) == {"measure", "report"}
+    copy.run("citylens", "use", "smoke")
+    assert copy.ran(copy.run("dvc", "repro")) == []
+    assert copy.outputs() == before
+    assert "sync: 0 run(s) made" in copy.run("citylens", "sync")
+
+
+def test_a_clock_moved_back(study: Clone, copy: Clone) -> None:
+    if shutil.which("faketime") is None:
+        pytest.skip("faketime is not installed")
+    forget(copy, "measure")
+    printed = copy.run("faketime", "-f", "-2d", "dvc", "repro")
+    assert set(copy.ran(printed)) == {"measure"}
+    assert copy.outputs() == study.outputs()
+    assert copy.ran(copy.run("dvc", "repro")) == []
+
+
+def test_a_read_only_reports_folder(study: Clone, copy: Clone) -> None:
+    reports = copy.folder / "reports"
+    bound = subprocess.run(["mount", "--bind", str(reports), str(reports)], capture_output=True)
+    if bound.returncode:
+        pytest.skip("a read-only folder cannot be mounted here (needs root)")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(reports)], check=True)
+        printed = copy.run("citylens", "report", status=1)
+        assert "Read-only file system" in printed and "reports" in printed
+    finally:
+        subprocess.run(["umount", "-l", str(reports)], check=True)
+    assert copy.ran(copy.run("dvc", "repro")) == []
+    assert copy.outputs() == study.outputs()
+
+
+def test_a_changed_byte_in_the_packed_images(study: Clone, copy: Clone) -> None:
+    spoil(copy.folder / "data/prepare/images.npy", lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+    copy.run("dvc", "repro")
+    assert copy.outputs() == study.outputs()
+    assert (copy.folder / "data/prepare/images.npy").read_bytes() == (study.folder / "data/prepare/images.npy").read_bytes()
+
+
+def test_half_a_mask_file(study: Clone, copy: Clone) -> None:
+    masks = Path("data/explain/resnet18-0/masks.npy")
+    spoil(copy.folder / masks, lambda content: content[: len(content) // 2])
+    assert "not a whole .npy array" in copy.run("citylens", "compare", status=1)
+    copy.run("dvc", "repro")
+    assert copy.outputs() == study.outputs()
+    np.testing.assert_array_equal(np.load(copy.folder / masks), np.load(study.folder / masks))
+
+
+def spoil(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """In place, as a failing disk would: whatever else is this file by another name is spoilt too."""
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(change(content))
+    path.chmod(0o444)
+
+
+def test_sources_edited_during_a_run(study: Clone, copy: Clone) -> None:
+    forget(copy, "compare")
+    source = copy.folder / "src/citylens/science/residual.py"
+    text = source.read_text()
+    running = started(copy, "dvc", "repro", "-s", "compare")
+    wait_for(lambda: stage_process(copy), "compare's process")
+    time.sleep(2)
+    source.write_text(text + "# edited\n")
+    printed, _ = running.communicate(timeout=SECONDS)
+    assert running.returncode and "residual.py changed while the stage ran" in printed, printed
+    assert "compare" not in yaml.safe_load((copy.folder / "dvc.lock").read_text())["stages"]
+    source.write_text(text)
+    copy.run("dvc", "repro")
+    assert copy.outputs() == study.outputs()
+
+
+def test_raw_data_edited_by_accident(study: Clone, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(study.folder / "data/acquire/images", photos)
+    clone = Clone(tmp_path / "study", "smoke", "acquire.source=folder", f"acquire.path={photos}")
+    clone.run("citylens", "check")
+    clone.run("dvc", "repro", "-s", "acquire")
+    clone.run("citylens", "check")
+    first = sorted(photos.rglob("*.jpg"))[0]
+    content = first.read_bytes()
+    first.unlink()
+    first.write_bytes(content + b"\0")
+    printed = clone.run("citylens", "check", status=1)
+    assert f"1 edited ({first.relative_to(photos)})" in printed
+    first.write_bytes(content)
+    clone.run("citylens", "check")
+    first.unlink()
+    assert f"1 gone ({first.relative_to(photos)})" in clone.run("citylens", "check", status=1)
+    assert "taken as a new version" in clone.run("citylens", "check", "--accept")
+
+
+def test_memory_that_runs_out_is_said(copy: Clone) -> None:
+    """The address space ends below what training needs, even with half a batch."""
+    forget(copy, "train@resnet18-0")
+    limited = [sys.executable, "-c", LIMITED, "train", "resnet18", "0"]
+    printed = copy.run(*limited, status=1)
+    assert "out of memory" in printed
+
+
+LIMITED = """
+import resource, sys
+import torch, pandas, cv2
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20),) * 2)
+from citylens.cli import main
+sys.exit(main(sys.argv[1:]))
+"""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 import shutil
 import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -282,14 +284,17 @@ def test_a_link_inside_the_folder_is_brought_as_the_file_it_leads_to(tmp_path: P
     assert not brought.is_symlink() and brought.read_bytes() == (tmp_path / "photos/a.png").read_bytes()
 
 
-@given(st.binary(max_size=400))
-def test_no_bytes_crash_the_list_reader(content: bytes) -> None:
-    import tempfile
-
-    with tempfile.NamedTemporaryFile(suffix=".mat") as file:
-        Path(file.name).write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + content)
-        with pytest.raises(InputError):
-            releases.read_list(Path(file.name))
+def test_a_list_that_crashes_its_reader_is_named(tmp_path: Path) -> None:
+    """Sound but for eight bytes that are gone; scipy 1.17 ends with a segmentation fault."""
+    packed = (
+        "c%1Wf4DoSvQZUssQ1EpO(M`+DNmU5QNi0drFUqx2D9A6)tk6+#E=o--Nlj76&$ChpF3nT$%P&(fGEy)yure~VGPMLUjLaCw0F0i#"
+        "d_d|4BLf2)kmdklCa4rEl+TESLHv}Y;F6-!<Puf}76wkJxHJ%#XJjU41gDk&6?o<*rl&G6l$PYWB*Co$*<-+fu!jZH9<Y!AkSa+n"
+        "E&-|kfTW%gO+7P`yI|%!;5Q%cUWh#qzJY;(exhDhK{}E-76i;;MKcG)PlB33jD8L@{UE-co_;dO2$22+B>ik?`k9dY&H(cRJd{7!"
+        "6H5aCyv#NA"
+    )
+    (tmp_path / "list.mat").write_bytes(zlib.decompress(base64.b85decode(packed)))
+    with pytest.raises(InputError, match=r"list\.mat: (damaged, such that its reader crashes|no list of a data set)"):
+        releases.read_list(tmp_path / "list.mat")
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=60))

@@ -107,27 +107,31 @@ def read_list(path: Path) -> list[Listed]:
     Raises:
         InputError: no .mat file, or without the fields dbImage and utmDb of one length.
     """
-    from scipy.io import loadmat
-
-    with limits.memory(path, MEMORY):
-        try:
-            # As a record: of mat_struct objects, a struct without fields could have any number out of no bytes.
-            found = loadmat(path, squeeze_me=False, struct_as_record=True, variable_names=["dbStruct"])
-            struct = found["dbStruct"].flat[0]
-            names = [str(np.asarray(cell).flat[0]) for cell in np.asarray(struct["dbImage"]).flat]
-            places = np.asarray(struct["utmDb"], dtype=np.float64)
-        except MemoryError:
-            raise
-        except Exception as error:  # a damaged file raises whatever its bytes happen to trip
-            raise InputError(
-                f"{path}: no list of a data set ({type(error).__name__}: {error}); allowed: a .mat file with a struct "
-                "dbStruct that has the fields dbImage and utmDb"
-            ) from None
+    names, places = limits.apart(_struct, path, MEMORY, "scipy.io")  # scipy's reader crashes on some damaged files
     if not names or places.shape != (2, len(names)) or not np.isfinite(places).all():
         raise InputError(
             f"{path}: utmDb has shape {places.shape} for {len(names)} images; allowed: (2, {len(names)}), no NaN"
         )
     return [Listed(_inside(name, path), *place) for name, place in zip(names, places.T.tolist(), strict=True)]
+
+
+def _struct(path: Path) -> tuple[list[str], np.ndarray]:
+    """Names and coordinates, not yet looked at."""
+    from scipy.io import loadmat
+
+    try:
+        # As a record: of mat_struct objects, a struct without fields could have any number out of no bytes.
+        found = loadmat(path, squeeze_me=False, struct_as_record=True, variable_names=["dbStruct"])
+        struct = found["dbStruct"].flat[0]
+        names = [str(np.asarray(cell).flat[0]) for cell in np.asarray(struct["dbImage"]).flat]
+        return names, np.asarray(struct["utmDb"], dtype=np.float64)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its bytes happen to trip
+        raise InputError(
+            f"{path}: no list of a data set ({type(error).__name__}: {error}); allowed: a .mat file with a struct dbStruct "
+            "that has the fields dbImage and utmDb"
+        ) from None
 
 
 def _inside(name: str, path: Path) -> str:

@@ -3,10 +3,12 @@
 # make test    the tests, set-up included
 # make integration   the long tests: whole runs on real layouts
 # make ui      MLflow's user interface on 127.0.0.1
+# make fuzz SECONDS=60   strangers' files, made up, against every reader; make audit   known holes of the locked packages
 # make lint, make types, make lock (after a change of pyproject.toml), make clean
 
 PYTHON ?= python3
 PORT ?= 5000
+SECONDS ?= 60
 VENV := $(CURDIR)/.venv
 INSTALLED := $(VENV)/.installed
 UV := $(VENV)/bin/uv
@@ -21,7 +23,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 # Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test integration lint types ui lock clean setup
+.PHONY: repro test integration fuzz audit lint types ui lock clean setup
 
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
@@ -34,6 +36,12 @@ test: $(INSTALLED)
 
 integration: $(INSTALLED)
 	pytest -m integration
+
+fuzz: $(INSTALLED)
+	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py
+
+audit: $(INSTALLED)
+	.ci/audit
 
 lint: $(INSTALLED)
 	ruff check .

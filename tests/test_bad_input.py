@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pyarrow import parquet
 
 from citylens import cli, settings
 from citylens.adapters import checkpoints, files, images, sources
@@ -89,6 +92,19 @@ def test_a_spoilt_image_is_named(tmp_path: Path, spoil: Callable[[Path], object]
     spoil(path)
     with pytest.raises(InputError, match=rf"street\.png: .*{said}"):
         images.read_rgb(path, max_megapixels=100)
+
+
+def test_a_small_tiff_made_of_one_huge_tile_is_not_decoded(tmp_path: Path) -> None:
+    """8 x 8 px in a tile of 2000 x 2000, which decoding would need memory for."""
+    pixels = zlib.compress(bytes(2000 * 2000))
+    tags = [(256, 8), (257, 8), (258, 8), (259, 8), (262, 1), (277, 1), (322, 2000), (323, 2000)]
+    tags += [(324, 8 + 2 + 12 * 10 + 4), (325, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path = tmp_path / "street.tif"
+    path.write_bytes(struct.pack("<4sIH", b"II*\0", 8, len(tags)) + entries + bytes(4) + pixels)
+    assert images.read_rgb(path, max_megapixels=5).shape == (8, 8, 3)
+    with pytest.raises(InputError, match=r"street\.tif: 2000 x 2000 px; allowed: 1 megapixels"):
+        images.read_rgb(path, max_megapixels=1)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16"])
@@ -207,6 +223,92 @@ def test_a_bad_manifest_row_is_named(
     assert not Path("data").exists() or not list(Path("data").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"path": "a/0.png", "city": "a\rx,b,c,../../etc/passwd"}, "../../etc/passwd' has the character '\\r'"),
+        ({"path": "a/\x1b[2J.png", "city": "a"}, "row 2: path: 'a/\\x1b[2J.png' has the character '\\x1b'"),
+        ({"path": "a/loop.png", "city": "a"}, "row 2: 'a/loop.png' is no path: Symlink loop"),
+        ({"path": ".", "city": "a"}, "row 2: .: no such file"),
+        (
+            {"path": "a/0.png", "city": "=cmd|' /C calc'!A0"},
+            "is no name; allowed: a first character other than = + - @",
+        ),
+        (
+            {"path": "a/0.png", "city": "$\\frac$"},
+            "is no name; allowed: a first character other than = + - @, and no $",
+        ),
+    ],
+    ids=["a row more", "escape sequence", "link to itself", "no file", "formula", "mathematics"],
+)
+def test_a_manifest_that_means_harm_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], row: dict[str, str], said: str
+) -> None:
+    root = two_cities(project / "photographs")
+    (root / "a" / "loop.png").symlink_to("loop.png")
+    status, error = acquire(manifest(root, [row]), "manifest", capsys)
+    assert status == 1 and said in error
+
+
+def test_a_manifest_elsewhere_is_not_read(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = two_cities(project / "photographs")
+    (project / "secret.csv").write_text("password\n")
+    (root / "manifest.csv").symlink_to(project / "secret.csv")
+    status, error = acquire(root, "manifest", capsys)
+    assert status == 1 and "acquire.manifest: manifest.csv leaves the folder" in error and "password" not in error
+    status, error = acquire(root, "manifest", capsys, manifest="../secret.csv")
+    assert status == 1 and "acquire.manifest is '../secret.csv'; allowed: a path inside the folder" in error
+
+
+ODD = [
+    "; touch x",
+    "$(touch x)",
+    "`touch x`",
+    "-rf",
+    "a'b\"c",
+    "ü €",
+    "<img src=x onerror=alert(1)>",
+    "%s{0}${x}",
+]
+
+
+def test_a_file_name_is_never_a_command(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CITYLENS_TRACKING", "off")
+    root = two_cities(project / "photographs")
+    for name in ODD:
+        picture(root / "a" / f"{name}.png")
+    assert acquire(root, "folder", capsys) == (0, "")
+    assert {f"a/{name}.png" for name in ODD} < set(files.read_table("data/acquire/manifest.csv")["path"])
+    assert cli.main(["prepare"]) == 0
+    assert not list(project.rglob("x")) and {path.name for path in project.iterdir()} >= {"data", "photographs"}
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe", b"two\nlines", b"\xe2\x80\xaegnp"], ids=["no UTF-8", "line end", "turned"]
+)
+def test_a_file_name_that_cannot_be_shown_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], name: bytes
+) -> None:
+    root = two_cities(project / "photographs")
+    os.link(os.fsencode(root / "a/0.png"), os.fsencode(root / "a") + b"/" + name + b".png")
+    status, error = acquire(root, "folder", capsys)
+    assert status == 1 and "allowed: printable text in UTF-8" in error and error.count("\n") == 1
+
+
+def test_a_packed_manifest_is_not_unpacked_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kilobytes of Parquet that name one city of a megabyte in 20,000 rows."""
+    monkeypatch.setattr(sources, "MEMORY", 300 << 20)
+    many = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), pa.array(["x" * 1_000_000]))
+    for as_categories in (True, False):
+        table = pa.table({"path": many, "city": many})
+        parquet.write_table(table, tmp_path / "m.parquet", compression="zstd", store_schema=as_categories)
+        assert (tmp_path / "m.parquet").stat().st_size < 100_000
+        with pytest.raises(InputError, match=r"m\.parquet: takes more than 0.29 GB of memory to read"):
+            sources.from_manifest(tmp_path, "m.parquet")
+
+
 def test_a_manifest_without_a_column_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = manifest(two_cities(project / "photographs"), [], ("path", "spot"))
     status, error = acquire(root, "manifest", capsys)
@@ -258,6 +360,11 @@ def test_every_profile_is_allowed(profile: str) -> None:
         ("study.seeds", [1, 1], "study.seeds is [1, 1]; allowed: one or more different whole numbers"),
         ("train.epoch", 3, "unknown key train.epoch; did you mean epochs? Allowed: epochs, batch_size"),
         ("acquire", None, "acquire is None; allowed: a mapping of settings"),
+        ("study.networks", ["vgg11; touch x"], "study.networks is ['vgg11; touch x']; allowed: vgg11, resnet18"),
+        ("segment.csail.encoder", "../../.bashrc", "segment.csail.encoder is '../../.bashrc'; allowed: a path inside"),
+        ("segment.onnx.model", "/etc/passwd", "segment.onnx.model is '/etc/passwd'; allowed: a path inside"),
+        ("register.prefix", "a\x1b[2J", "register.prefix: 'a\\x1b[2J' has the character '\\x1b'"),
+        ("tracking.address", "http://me:hunter2@example.org", "tracking.address has a password in it"),
     ],
 )
 def test_a_wrong_setting_is_named(key: str, value: object, said: str) -> None:
@@ -269,7 +376,43 @@ def test_a_wrong_setting_is_named(key: str, value: object, said: str) -> None:
     inner[name] = value
     with pytest.raises(InputError) as caught:
         settings.parse(mapping)
-    assert said in str(caught.value)
+    assert said in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+def test_a_number_too_long_to_show_is_refused() -> None:
+    for key, said in (
+        ("decay_every", "is a number too long to show"),
+        ("learning_rate", "is inf; allowed: 1e-08 to 1"),
+    ):
+        mapping = yaml.safe_load(DEMO)
+        mapping["train"][key] = 10**5000
+        with pytest.raises(InputError, match=f"train.{key} {said}"):
+            settings.parse(mapping)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [*a, *a]", "its aliases stand for more than"),
+        ("".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else '0'] * 9)}]\n" for n in range(9)), "aliases"),
+        ("[" * 200_000 + "]" * 200_000, "RecursionError"),
+        ("!!python/object/apply:os.system [touch x]", "ConstructorError"),
+        ("!!timestamp x", "AttributeError"),
+    ],
+    ids=["itself", "nine of nine of nine", "deep", "code", "no time"],
+)
+def test_yaml_that_means_harm_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"params\.yaml: not YAML: .*{said}"):
+        settings.load(tmp_path / "params.yaml")
+
+
+def test_a_setting_is_never_a_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """dvc.yaml puts study.networks into the commands of a shell: `make repro` has them looked at before it starts DVC."""
+    recipe = (PROFILES.parent / "Makefile").read_text().partition("\nrepro:")[2]
+    assert recipe.index("citylens tidy") < recipe.index("dvc repro")
+    files.write_text("params.yaml", DEMO.replace("    - simpler", "    - simpler; touch x"))
+    assert cli.main(["tidy"]) == 1 and "'simpler; touch x'" in capsys.readouterr().err and not Path("x").exists()
 
 
 def test_a_missing_setting_is_named() -> None:

@@ -246,6 +246,16 @@ def test_a_link_is_inside_where_it_leads_into_a_dvc_cache(study: Path) -> None:
     assert [facts["decodes"] for facts in found] == ["yes", None, None, None]
 
 
+def test_a_value_in_the_pages_runs_no_script(study: Path, plan: Settings) -> None:
+    harm = '<img src=x onerror="alert(1)">'
+    change(MANIFEST, 0, codec=harm)
+    refused(plan, "images", "codecs are as the manifest says")
+    (page,) = [path for path in Path("reports/data_docs/images").rglob("*.html") if harm in path.read_text()]
+    head = page.read_text().partition("<head>")[2]
+    assert head.startswith('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src')
+    assert "script-src" not in head
+
+
 def test_known_cities(study: Path, plan: Settings) -> None:
     named = dataclasses.replace(plan.acquire, source="folder", cities=("east", "north"))
     refused(

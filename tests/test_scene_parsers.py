@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,19 @@ def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path, monkeypatch
         weights.read_pth(Path("text.pth"))
     with pytest.raises(InputError, match=r"none.pth: no such file; `citylens fetch csail`"):
         weights.read_pth(Path("none.pth"))
+
+
+def test_packed_weights_are_not_unpacked_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 KB that say 40 MB; with the limit of a gigabyte it would be gigabytes."""
+    monkeypatch.setattr(weights, "SPARE", 20 << 20)
+    torch.save({"weight": torch.zeros(10_000_000)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as bomb:
+        for name in whole.namelist():
+            bomb.writestr(name, whole.read(name), zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "bomb.pth").stat().st_size < 100_000
+    assert weights.read_pth(tmp_path / "whole.pth")["weight"].shape == (10_000_000,)
+    with pytest.raises(InputError, match=r"bomb\.pth: "):
+        weights.read_pth(tmp_path / "bomb.pth")
 
 
 def test_classes_that_share_a_label_add_up_before_they_are_ranked() -> None:

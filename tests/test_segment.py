@@ -94,6 +94,23 @@ def test_images_without_labels_are_named(project: Path) -> None:
         segment.run(configured("oracle"), Silent())
 
 
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin"])
+def test_an_onnx_network_reads_no_file_outside_its_folder(project: Path, location: str) -> None:
+    """Weights may lie in a file of their own, and a network could name any."""
+    Path("secret.bin").write_bytes(np.eye(3, dtype=np.float32).tobytes())
+    Path("parser/link.bin").symlink_to("../secret.bin")
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    whole = onnx.load("parser/segmenter.onnx")
+    matrix = whole.graph.initializer[0]
+    matrix.ClearField("float_data")
+    matrix.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "36"}.items():
+        matrix.external_data.add(key=key, value=value)
+    Path("parser/segmenter.onnx").write_bytes(whole.SerializeToString())
+    with pytest.raises(InputError, match=r"parser/segmenter\.onnx: not an ONNX network: .*xternal data"):
+        segmenters.OnnxSegmenter(configured("onnx").segment.onnx, Path("parser"))
+
+
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize(("channels", "left", "right"), [("RGB", 1, 3), ("BGR", 3, 1)])
 def test_an_onnx_network_names_objects(project: Path, layout: str, channels: str, left: int, right: int) -> None:
@@ -228,6 +245,8 @@ def test_a_checkpoint_of_the_transformers_library(project: Path) -> None:
         ("index,name\n151,a\n", "index 151; allowed: 1 to 150"),
         ("index,name\n1,a\n1,b\n", "stands in several rows"),
         ("index,name\none,a\n", "allowed: whole numbers"),
+        ("index,name\ninf,a\n", "allowed: whole numbers"),
+        ("index,name\n1,=1+1\n", "'=1[+]1' is no name"),
     ],
 )
 def test_a_bad_label_list_is_named(tmp_path: Path, text: str, said: str) -> None:

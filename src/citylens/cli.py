@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(chosen.run(chosen) or 0)
     except InputError as error:
-        print(f"citylens {title}: {error}", file=sys.stderr)
+        from citylens.adapters import masking
+
+        print(f"citylens {title}: {masking.masked(str(error))}", file=sys.stderr)
         return 1
     except (OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno not in DISK:

@@ -8,21 +8,65 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import yaml
 
 NETWORKS = ("vgg11", "resnet18", "simple", "simpler")
+MOST_VALUES = 1_000_000  # of a YAML file, what its aliases stand for counted each time
+# Control characters, what turns the direction of writing, and bytes of a file name that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_FORMULA = re.compile(r"[=+\-@].")
+_PASSWORD = re.compile(r"//[^/\s]*:[^/\s]*@|[?&;]\w*(?:password|secret|token)\w*=", re.IGNORECASE)
 
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message says what came, where, and what is allowed."""
+
+
+def printable(text: str, where: str) -> str:
+    """The text, if it can stand in tables and messages.
+
+    Raises:
+        InputError: it has a control character (a line end would add a row to a table, an escape steer a terminal), or is a file
+            name whose bytes are no UTF-8.
+    """
+    found = _UNPRINTABLE.search(text)
+    if found:
+        raise InputError(f"{where}: {shown(text)} has the character {found[0]!a}; allowed: printable text in UTF-8")
+    return text
+
+
+def label(text: str, where: str) -> str:
+    """The name of a city or an object, if tables, spreadsheets and figures take it for one.
+
+    Raises:
+        InputError: not printable, or what a spreadsheet takes for a formula or a figure for mathematics.
+    """
+    if _FORMULA.match(printable(text, where)) or "$" in text:
+        raise InputError(f"{where}: {shown(text)} is no name; allowed: a first character other than = + - @, and no $")
+    return text
+
+
+def shown(value: object) -> str:
+    """The value in a message, however long or deep it is."""
+    try:
+        return _BRIEF.repr(value)
+    except ValueError:  # a whole number of more than 4300 digits
+        return "a number too long to show"
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 3, 200, 200, 100
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 20
 
 
 @dataclass(frozen=True)
@@ -93,6 +137,10 @@ class Dataset:
     seed: Annotated[int, Range(0)]
     names: Literal["fail", "skip"]
 
+    def __post_init__(self) -> None:
+        label(self.city, "params.yaml: acquire.datasets: city")
+        _inside("acquire.datasets: path", self.path)
+
 
 @dataclass(frozen=True)
 class Acquire:
@@ -107,6 +155,7 @@ class Acquire:
     render: Rendered
 
     def __post_init__(self) -> None:
+        _inside("acquire.manifest", self.manifest)
         cities = [dataset.city for dataset in self.datasets]
         if self.source == "datasets" and (len(cities) < 2 or len(set(cities)) < len(cities)):
             raise InputError(
@@ -216,6 +265,8 @@ class Onnx:
     offset: Annotated[int, Range(0, 150)]
 
     def __post_init__(self) -> None:
+        _inside("segment.onnx.model", self.model)
+        _inside("segment.onnx.objects", self.objects)
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or (name == "std" and min(values) <= 0):
                 raise InputError(
@@ -235,6 +286,8 @@ class Csail:
     longest: Annotated[int, Range(8, 10_000)]
 
     def __post_init__(self) -> None:
+        _inside("segment.csail.encoder", self.encoder)
+        _inside("segment.csail.decoder", self.decoder)
         if not self.scales or min(self.scales) < 8:
             raise InputError(
                 f"params.yaml: segment.csail.scales is {list(self.scales)}; allowed: one or more short sides from 8 pixels"
@@ -307,6 +360,13 @@ class Tracking:
     experiment: str
     address: str | None
 
+    def __post_init__(self) -> None:
+        if self.address and _PASSWORD.search(self.address):
+            raise InputError(
+                "params.yaml: tracking.address has a password in it, and params.yaml is in git; allowed: no password there, "
+                "but the whole address in CITYLENS_TRACKING, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -337,10 +397,36 @@ class Settings:
             )
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's plain values, as DVC reads them: 1e-05 is a number, `no` and 12:30 are texts."""
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(yaml.composer.Composer, _Base):
+    """YAML 1.2's plain values, as DVC reads them: 1e-05 is a number, `no` and 12:30 are texts.
+
+    Composed by Python, which ends at its limit of recursion where libyaml's own composer overruns the stack.
+    """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, text: str) -> None:
+        _Base.__init__(self, text)
+        yaml.composer.Composer.__init__(self)
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        if _values(node, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
+        return super().construct_document(node)
+
+
+def _values(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for; those of an alias count each time, and without end where it names itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        parts = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 for _tag, _pattern, _first in (
@@ -365,9 +451,24 @@ def parse_yaml(text: str, where: Path | str) -> Any:
         InputError: no YAML; names the place given.
     """
     try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{where}: not YAML: {error}") from None
+        return yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
+    except Exception as error:  # PyYAML's constructors fail on a spoilt value with whatever it trips
+        raise InputError(f"{where}: not YAML: {type(error).__name__}: {error}") from None
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        InputError: no YAML in UTF-8.
+        FileNotFoundError: no such file.
+    """
+    try:
+        return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: {error}") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def load(path: Path | str = "params.yaml") -> Settings:
@@ -377,9 +478,7 @@ def load(path: Path | str = "params.yaml") -> Settings:
         InputError: no such file, no YAML, or a key that is unknown, missing or has an impossible value.
     """
     try:
-        mapping = parse_yaml(Path(path).read_text(encoding="utf-8"), path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error}") from None
+        mapping = read_yaml(path)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; run citylens in the project's folder, or write it with `citylens use demo`"
@@ -399,15 +498,16 @@ def parse(mapping: object) -> Settings:
 def _section(kind: type, mapping: object, where: str) -> Any:
     if not isinstance(mapping, Mapping):
         raise InputError(
-            f"params.yaml: {where.rstrip('.') or 'the file'} is {mapping!r}; allowed: a mapping of settings"
+            f"params.yaml: {where.rstrip('.') or 'the file'} is {shown(mapping)}; allowed: a mapping of settings"
         )
     fields = {field.name: field for field in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind, include_extras=True)
     for key in mapping:
         if key not in fields:
-            close = difflib.get_close_matches(str(key), fields, n=1)
+            name = key[:100] if isinstance(key, str) else shown(key)
+            close = difflib.get_close_matches(name, fields, n=1)
             meant = f"; did you mean {close[0]}? Allowed" if close else "; allowed"
-            raise InputError(f"params.yaml: unknown key {where}{key}{meant}: {', '.join(fields)}")
+            raise InputError(f"params.yaml: unknown key {where}{name}{meant}: {', '.join(fields)}")
     missing = [name for name in fields if name not in mapping]
     if missing:
         raise InputError(
@@ -422,18 +522,21 @@ def _value(hint: Any, value: object, key: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         if value not in arguments:
-            raise InputError(f"params.yaml: {key} is {value!r}; allowed: {', '.join(map(str, arguments))}")
+            raise InputError(f"params.yaml: {key} is {shown(value)}; allowed: {', '.join(map(str, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _value(arguments[0], value, key)
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(f"params.yaml: {key} is {value!r}; allowed: a list")
+            raise InputError(f"params.yaml: {key} is {shown(value)}; allowed: a list")
         return tuple(_value(arguments[0], item, f"{key}[{place}]") for place, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise InputError(f"params.yaml: {key} is {value!r}; allowed: a mapping of texts")
-        return {name: _value(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+            raise InputError(f"params.yaml: {key} is {shown(value)}; allowed: a mapping of texts")
+        return {
+            printable(name, f"params.yaml: {key}"): _value(arguments[1], item, f"{key}.{name}")
+            for name, item in value.items()
+        }
     if origin is Annotated:
         return _number_or_text(arguments[0], value, key, arguments[1])
     return _number_or_text(hint, value, key, None)
@@ -441,18 +544,28 @@ def _value(hint: Any, value: object, key: str) -> Any:
 
 def _number_or_text(hint: type, value: object, key: str, allowed: Range | None) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1 << 1000 else float("inf")
     if not isinstance(value, hint) or isinstance(value, bool):
         names = {int: "a whole number", float: "a number", str: "text"}
-        raise InputError(f"params.yaml: {key} is {value!r}; allowed: {names.get(hint, hint.__name__)}")
+        raise InputError(f"params.yaml: {key} is {shown(value)}; allowed: {names.get(hint, hint.__name__)}")
     if isinstance(value, float) and value != value:
         raise InputError(f"params.yaml: {key} is NaN; allowed: {allowed or 'a number'}")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise InputError(f"params.yaml: {key} is {shown(value)}; allowed: {allowed or 'a whole number of 64 bits'}")
+    if isinstance(value, str):
+        return printable(value, f"params.yaml: {key}")
     if allowed is not None and value not in allowed:
-        raise InputError(f"params.yaml: {key} is {value!r}; allowed: {allowed}")
+        raise InputError(f"params.yaml: {key} is {shown(value)}; allowed: {allowed}")
     return value
+
+
+def _inside(key: str, file: str) -> None:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"params.yaml: {key} is {shown(file)}; allowed: a path inside the folder")
 
 
 def _listed(key: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
     wrong = [value for value in values if value not in allowed]
     if wrong or not values or len(set(values)) < len(values):
-        raise InputError(f"params.yaml: {key} is {list(values)}; allowed: {', '.join(allowed)}, each once")
+        raise InputError(f"params.yaml: {key} is {shown(list(values))}; allowed: {', '.join(allowed)}, each once")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citylens import settings as project
-from citylens.adapters import places, tracker, tracking, versions
+from citylens.adapters import masking, places, tracker, tracking, versions
 from citylens.adapters.versions import read_yaml
 from citylens.settings import InputError, Settings
 
@@ -56,8 +56,8 @@ def _reached(where: places.Place) -> Iterator[None]:
     except (InputError, KeyboardInterrupt):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"tracking at {where.address} failed: {reason}") from error
+        reason = masking.masked(" ".join(str(error).split()))[:300]
+        raise InputError(f"tracking at {masking.masked(where.address)} failed: {reason}") from None
 
 
 def _entries() -> dict[str, versions.Entry]:

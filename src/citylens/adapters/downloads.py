@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from citylens.settings import InputError
 SUMS = "SHA256SUMS"
 PATIENCE = 30  # seconds without a byte
 CHUNK = 1 << 20
+MOST = 4 << 30  # bytes of a file
 
 
 def fetch(addresses: Mapping[str, str], folder: Path) -> list[str]:
@@ -46,9 +48,16 @@ def fetch(addresses: Mapping[str, str], folder: Path) -> list[str]:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 by file name, as `sha256sum` writes them; empty where the folder has none."""
+    """SHA-256 by file name, as `sha256sum` writes them; empty where the folder has none.
+
+    Raises:
+        InputError: not UTF-8.
+    """
     path = folder / SUMS
-    lines = path.read_text().splitlines() if path.is_file() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: {error}") from None
     return {name.strip(): value for value, _, name in (line.partition("  ") for line in lines) if name}
 
 
@@ -68,15 +77,20 @@ def _check(path: Path, expected: str | None, what: str) -> None:
 
 def _download(address: str, draft: Path, target: Path) -> None:
     by_hand = f"download {address} by other means and put it at {target}"
+    if not address.startswith(("http://", "https://")):
+        raise InputError(f"{address} is no web address; allowed: http:// or https://")
     try:
-        with urllib.request.urlopen(address, timeout=PATIENCE) as answer, draft.open("wb") as file:
+        # A redirect to a file of this machine is refused by urllib itself.
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer, draft.open("wb") as file:  # noqa: S310
             expected = int(answer.headers.get("Content-Length") or 0)
             with progress.bar(f"fetch {target.name}", expected) as advance:
                 while part := answer.read(CHUNK):
+                    if file.tell() + len(part) > MOST:
+                        raise ValueError(f"more than {MOST >> 30} GB")
                     file.write(part)
                     advance(len(part))
             written = file.tell()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise InputError(f"{address} cannot be fetched ({error}); {by_hand}") from None
     if expected and written != expected:
         raise InputError(f"{address} came incomplete, {written} of {expected} bytes; try again, or {by_hand}")

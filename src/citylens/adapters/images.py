@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from citylens.adapters.files import whole_file
 from citylens.settings import InputError
@@ -21,6 +21,7 @@ LARGEST = 178.0  # megapixels; beyond, Pillow itself takes a file for a decompre
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _ROTATES_BY_A_QUARTER = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
+_TILE = (322, 323)  # width and height, tags of TIFF
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
     with _opened(path, max_megapixels) as image:
         width, height = image.size
         try:
-            orientation = image.getexif().get(_ORIENTATION)
-        except (OSError, SyntaxError, ValueError) as error:  # a PNG's stands behind its pixels
+            orientation = image.getexif().get(_ORIENTATION)  # a PNG's stands behind its pixels
+        except Exception as error:  # a damaged file raises whatever its bytes happen to trip
             raise InputError(f"{path}: cannot be decoded: {error}") from None
         if orientation in _ROTATES_BY_A_QUARTER:
             width, height = height, width
@@ -61,7 +62,9 @@ def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.ui
         try:
             upright = ImageOps.exif_transpose(image)
             return np.array(_eight_bit(upright, path).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+        except InputError:
+            raise
+        except Exception as error:
             raise InputError(f"{path}: cannot be decoded: {error}") from None
 
 
@@ -76,7 +79,7 @@ def read_labels(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np
             raise InputError(f"{path}: a label map of mode {image.mode}; allowed: one byte a pixel (mode L or P)")
         try:
             return np.array(image)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:
             raise InputError(f"{path}: cannot be decoded: {error}") from None
 
 
@@ -106,15 +109,22 @@ def _opened(path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
             image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{path}: far above {max_megapixels:g} megapixels (acquire.max_megapixels)") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except Exception:
         raise InputError(f"{path}: not an image; allowed: {', '.join(_FORMATS)}") from None
     with image:
-        width, height = image.size
+        width, height = _decoded_size(image)
         if width * height > max_megapixels * 1e6:
             raise InputError(
                 f"{path}: {width} x {height} px; allowed: {max_megapixels:g} megapixels (acquire.max_megapixels)"
             )
         yield image
+
+
+def _decoded_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the image or, where those are larger, of the tiles that a TIFF is decoded by."""
+    tags = getattr(image, "tag_v2", {})
+    tile = [found if isinstance(found := tags.get(tag), int) else 0 for tag in _TILE]
+    return max(image.width, tile[0]), max(image.height, tile[1])
 
 
 def _eight_bit(image: Image.Image, path: Path | str) -> Image.Image:

@@ -21,7 +21,9 @@ def link(source: Path | str, target: Path | str) -> None:
     if (known.st_dev, disk) in _without or not _cloned(source, target):
         _without.add((known.st_dev, disk))
         try:
-            os.link(source, target)
+            os.link(
+                source.resolve(), target
+            )  # Linux would link a link itself, which leads elsewhere from the new place
         except OSError:  # another disk, or one without links
             shutil.copyfile(source, target)
         else:

@@ -41,7 +41,7 @@ def log_network(run: MlflowRun, weights: Path, key: str, cities: tuple[str, ...]
     model = run.client.create_logged_model(
         run.experiment, name=key, source_run_id=run.id, tags=tags, params={"size": str(size)}
     )
-    target = places.local_folder(model.artifact_location)
+    target = places.local_folder(model.artifact_location, run.client.tracking_uri)
     if target is not None:
         _write(target, model, weights, cities)
     else:

@@ -13,11 +13,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+HERE = ("127.0.0.1", "localhost", "::1")
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # A server that is down is noticed in seconds; by itself MLflow tries for minutes.
@@ -107,7 +109,8 @@ def _make_database(database: Path, where: Place, experiment: str) -> None:
 def _fill(draft: Path, where: Place, experiment: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    assert where.artifacts is not None
+    if where.artifacts is None:
+        raise ValueError(f"{where.address} has no folder for artefacts")
     store = SqlAlchemyStore(f"{SQLITE}{draft}", where.artifacts.as_uri())
     store.create_experiment(experiment, artifact_location=where.artifacts.as_uri())
     store.engine.dispose()
@@ -126,17 +129,33 @@ def _has(database: Path, experiment: str) -> bool:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process at a time; whoever dies lets go."""
-    with path.open("w") as file:
+    with path.open("a") as file:  # empties nothing that a link in its place may lead to
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def local_folder(uri: str) -> Path | None:
-    """The folder of artefacts on this file system, or None for those elsewhere."""
+def local_folder(uri: str, store: str) -> Path | None:
+    """The folder of artefacts on this file system, or None for those elsewhere.
+
+    Args:
+        uri: where the store says that they lie.
+        store: its address.
+
+    Raises:
+        ValueError: a server on another machine names a folder of this one, and would have any folder written into.
+    """
     from mlflow.utils.file_utils import local_file_uri_to_path
     from mlflow.utils.uri import is_local_uri
 
-    return Path(local_file_uri_to_path(uri)) if is_local_uri(uri) else None
+    if not is_local_uri(uri):
+        return None
+    server = urlsplit(store) if store.startswith("http") else None
+    if server is not None and server.hostname not in HERE:
+        raise ValueError(
+            f"the server on {server.hostname} keeps artefacts in {uri}, a folder of this machine; allowed: a server that takes "
+            "them itself (mlflow server --artifacts-destination)"
+        )
+    return Path(local_file_uri_to_path(uri))
 
 
 def link(source: Path, target: Path) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from citylens.adapters import limits
 from citylens.adapters.images import ENDINGS
 from citylens.adapters.sources import Photograph, check_inside
-from citylens.settings import Dataset, InputError
+from citylens.settings import Dataset, InputError, printable
 
 SHOWN = 5
+DEEPEST = 100
+MEMORY = 1 << 30  # bytes for a list; Pittsburgh's takes a tenth
 FIELDS = (
     *("east", "north", "zone", "letter", "lat", "lon", "pano_id", "tile", "heading", "pitch"),
     *("roll", "height", "timestamp", "note"),
@@ -104,22 +107,31 @@ def read_list(path: Path) -> list[Listed]:
     Raises:
         InputError: no .mat file, or without the fields dbImage and utmDb of one length.
     """
-    from scipy.io import loadmat
-
-    try:
-        struct = loadmat(path, squeeze_me=False, struct_as_record=False)["dbStruct"].flat[0]
-        names = [str(np.asarray(cell).flat[0]) for cell in np.asarray(struct.dbImage).flat]
-        places = np.asarray(struct.utmDb, dtype=np.float64)
-    except Exception as error:  # a damaged file raises whatever its bytes happen to trip
-        raise InputError(
-            f"{path}: no list of a data set ({type(error).__name__}: {error}); allowed: a .mat file with a struct dbStruct "
-            "that has the fields dbImage and utmDb"
-        ) from None
+    names, places = limits.apart(_struct, path, MEMORY, "scipy.io")  # scipy's reader crashes on some damaged files
     if not names or places.shape != (2, len(names)) or not np.isfinite(places).all():
         raise InputError(
             f"{path}: utmDb has shape {places.shape} for {len(names)} images; allowed: (2, {len(names)}), no NaN"
         )
     return [Listed(_inside(name, path), *place) for name, place in zip(names, places.T.tolist(), strict=True)]
+
+
+def _struct(path: Path) -> tuple[list[str], np.ndarray]:
+    """Names and coordinates, not yet looked at."""
+    from scipy.io import loadmat
+
+    try:
+        # As a record: of mat_struct objects, a struct without fields could have any number out of no bytes.
+        found = loadmat(path, squeeze_me=False, struct_as_record=True, variable_names=["dbStruct"])
+        struct = found["dbStruct"].flat[0]
+        names = [str(np.asarray(cell).flat[0]) for cell in np.asarray(struct["dbImage"]).flat]
+        return names, np.asarray(struct["utmDb"], dtype=np.float64)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its bytes happen to trip
+        raise InputError(
+            f"{path}: no list of a data set ({type(error).__name__}: {error}); allowed: a .mat file with a struct dbStruct "
+            "that has the fields dbImage and utmDb"
+        ) from None
 
 
 def _inside(name: str, path: Path) -> str:
@@ -134,9 +146,9 @@ def _within(top: Path, depth: int) -> Iterator[Path]:
     with os.scandir(top) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
-        if not entry.is_dir(follow_symlinks=False):
+        if entry.is_file():  # no pipe, which would be waited for
             yield Path(entry.path)
-        elif depth and not entry.name.startswith("."):
+        elif depth and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield from _within(Path(entry.path), depth - 1)
 
 
@@ -147,6 +159,8 @@ def _files_by_name(top: Path) -> dict[str, str]:
 
 def _images(top: Path, below: str = "") -> Iterator[str]:
     """Paths of the images below a folder, in the names' order; queries, hidden folders and links to folders left out."""
+    if below.count("/") > DEEPEST:
+        raise InputError(f"acquire.datasets: {top}: folders within folders, {DEEPEST} deep; allowed: fewer")
     with os.scandir(top / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
@@ -154,6 +168,7 @@ def _images(top: Path, below: str = "") -> Iterator[str]:
             if "quer" not in entry.name.lower() and not entry.name.startswith("."):
                 yield from _images(top, f"{below}{entry.name}/")
         elif entry.name.lower().endswith(ENDINGS):
+            printable(entry.name, f"acquire.datasets: {top / below}")
             if entry.is_symlink():
                 check_inside(top, below + entry.name, str(top))
             yield below + entry.name
@@ -254,7 +269,7 @@ def _check_zone(zone: str, longitude: float | None) -> None:
         return
     expected = int((longitude + 180) // 6) % 60 + 1
     # Norway and Svalbard have wider zones than the rest.
-    if not zone.isdigit() or abs(int(zone) - expected) > 1:
+    if not zone.isdecimal() or abs(int(zone) - expected) > 1:
         raise Unreadable(f"zone {zone}, but longitude {longitude:g} lies in zone {expected}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from citylens.settings import InputError, Onnx
+from citylens.settings import InputError, Onnx, label
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -71,14 +71,14 @@ def read_objects(path: Path | str) -> dict[int, str]:
     table = read_table(path, ["index", "name"])
     try:
         names = dict(zip(map(int, table["index"]), map(str, table["name"]), strict=True))
-    except ValueError as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: column index: {error}; allowed: whole numbers from 1 to 150") from None
     wrong = [index for index in names if not 1 <= index <= 150]
     if wrong or len(names) < len(table):
         raise InputError(
             f"{path}: index {wrong[0] if wrong else 'stands in several rows'}; allowed: 1 to 150, each once"
         )
-    return names
+    return {index: label(name, str(path)) for index, name in names.items()}
 
 
 def _providers(available: list[str]) -> list[str]:
@@ -88,11 +88,9 @@ def _providers(available: list[str]) -> list[str]:
 def _checked_input(session: onnxruntime.InferenceSession, settings: Onnx) -> str:
     wanted = [1, settings.size, settings.size, 3] if settings.layout == "NHWC" else [1, 3, settings.size, settings.size]
     inputs = session.get_inputs()
-    shape = list(inputs[0].shape)
-    fits = (
-        len(inputs) == 1
-        and len(shape) == 4
-        and all(not isinstance(side, int) or side == want for side, want in zip(shape, wanted, strict=True))
+    shape = list(inputs[0].shape or ()) if len(inputs) == 1 else []
+    fits = len(shape) == 4 and all(
+        not isinstance(side, int) or side == want for side, want in zip(shape, wanted, strict=True)
     )
     if not fits:
         raise InputError(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from citylens.adapters import limits
 from citylens.adapters.images import ENDINGS
-from citylens.settings import InputError
+from citylens.settings import InputError, label, printable, shown
 
 REQUIRED = ("path", "city")
 OPTIONAL = ("spot", "labels", "heading", "pitch", "lat", "lon")
 LIMITS = {"heading": 360, "pitch": 360, "lat": 90, "lon": 180}
 FEWEST = 5
+MEMORY = 4 << 30  # bytes for a manifest, some four million photographs
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def from_folder(root: Path) -> list[Photograph]:
     if not root.is_dir():
         raise InputError(f"acquire.path: {root}: no such folder; allowed: a folder with one folder a city")
     found = []
-    for file in sorted(root.rglob("*")):
+    for file in _below(root):
         inner = file.relative_to(root)
         if file.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in inner.parts):
             if len(inner.parts) == 1:
@@ -64,6 +67,13 @@ def from_folder(root: Path) -> list[Photograph]:
     return found
 
 
+def _below(root: Path) -> list[Path]:
+    try:
+        return sorted(root.rglob("*"))
+    except (OSError, RecursionError) as error:
+        raise InputError(f"acquire.path: {root} cannot be listed ({type(error).__name__}: {error})") from None
+
+
 def from_manifest(root: Path, name: str) -> list[Photograph]:
     """The rows of a CSV or Parquet table: path, city and optionally spot, labels, heading, pitch, lat, lon; others are left out.
 
@@ -77,7 +87,9 @@ def from_manifest(root: Path, name: str) -> list[Photograph]:
         raise InputError(
             f"acquire.manifest: {path}: no such file; allowed: a CSV or .parquet with the columns {', '.join(REQUIRED)}"
         )
-    photographs = list(_rows(path))
+    check_inside(root, name, "acquire.manifest")
+    with limits.memory(path, MEMORY):
+        photographs = list(_rows(path))
     doubled = [file for file, count in Counter(photograph.path for photograph in photographs).items() if count > 1]
     if doubled:
         raise InputError(f"{path}: {len(doubled)} path(s) stand in several rows; first: {doubled[0]}")
@@ -105,17 +117,18 @@ def _csv_rows(path: Path) -> Iterator[dict[str, str | None]]:
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, str | None]]:
     """Rows as a CSV would have them, every value a text; numbered as there, the first row of data being row 2."""
-    import pyarrow
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
         _check_columns(file.schema_arrow.names, path)
         columns = [name for name in REQUIRED + OPTIONAL if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=columns):
+        for batch in file.iter_batches(columns=columns, use_threads=False):
             for row in batch.to_pylist():
                 yield {name: None if value is None or value != value else str(value) for name, value in row.items()}
-    except (pyarrow.ArrowException, OSError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file raises whatever its bytes happen to trip
         raise InputError(f"{path}: not a Parquet table: {error}") from None
 
 
@@ -128,7 +141,7 @@ def _check_columns(found: Sequence[str], path: Path) -> None:
 
 
 def _photograph(row: dict[str, str | None], where: str) -> Photograph:
-    values = {name: (row.get(name) or "").strip() for name in REQUIRED + OPTIONAL}
+    values = {name: printable((row.get(name) or "").strip(), f"{where}: {name}") for name in REQUIRED + OPTIONAL}
     empty = [name for name in REQUIRED if not values[name]]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty")
@@ -136,7 +149,7 @@ def _photograph(row: dict[str, str | None], where: str) -> Photograph:
         _check_angle(values[name], name, limit, where)
     for name in ("path", "labels"):
         values[name] = values[name] and PurePosixPath(values[name]).as_posix()  # a//b.jpg and ./a/b.jpg are one file
-    values["spot"] = values["spot"] or str(Path(values["path"]).with_suffix(""))
+    values["spot"] = values["spot"] or os.path.splitext(values["path"])[0]  # noqa: PTH122 ("." has no suffix)
     return Photograph(**values)
 
 
@@ -155,11 +168,12 @@ def check_inside(root: Path, file: str, where: str) -> None:
     Raises:
         InputError: names the place and the path.
     """
+    printable(file, where)
     try:
         target = (root / file).resolve()
         inside, there = target.is_relative_to(root.resolve()), target.is_file()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where}: {file!r} is no path: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a link to itself
+        raise InputError(f"{where}: {shown(file)} is no path: {error}") from None
     if Path(file).is_absolute() or ".." in Path(file).parts or not inside:
         raise InputError(f"{where}: {file} leaves the folder {root}; allowed: paths inside it")
     if not there:
@@ -170,9 +184,12 @@ def choose_cities(photographs: Sequence[Photograph], cities: Sequence[str]) -> l
     """The photographs of the named cities (of all, where none is named).
 
     Raises:
-        InputError: a named city is unknown, fewer than two cities are left, or one has fewer than five images.
+        InputError: a city's name is none, a named city is unknown, fewer than two cities are left, or one has fewer than five
+            images.
     """
     counts = Counter(photograph.city for photograph in photographs)
+    for city in counts:
+        label(city, "city")
     unknown = [city for city in cities if city not in counts]
     if unknown:
         raise InputError(f"acquire.cities: no images of {unknown[0]}; found: {', '.join(sorted(counts))}")

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -224,7 +225,17 @@ def _server() -> socket.socket:
                 listener.listen(128)
                 _spawn(path, IDLE, stdin=listener, stderr=subprocess.DEVNULL, cwd=folder.parent, start_new_session=True)
                 connection.connect(short)
+    if not _is_ours(connection):
+        raise OSError("another user listens there")
     return connection
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """Whether who listens is this user, and so may have the environment, keys included."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", said)[1] == os.geteuid())
 
 
 def _made_from() -> str:

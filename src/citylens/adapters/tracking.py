@@ -18,7 +18,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citylens.adapters import git, places, versions
+from citylens.adapters import git, masking, places, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,12 +138,14 @@ def begin(where: places.Place, experiment: str, stage: str, tags: Mapping[str, s
     if len(item) == 2:
         named |= {"citylens.network": item[0], "citylens.seed": str(item[1])}
     run = client.create_run(identity, run_name=stage, tags={**named, **_code_version()})
-    return MlflowRun(client, identity, run.info.run_id, places.local_folder(run.info.artifact_uri))
+    folder = places.local_folder(run.info.artifact_uri, where.address)
+    return MlflowRun(client, identity, run.info.run_id, folder)
 
 
 def resume(client: MlflowClient, experiment: str, run_id: str) -> MlflowRun:
     """A run that has ended, to be added to."""
-    return MlflowRun(client, experiment, run_id, places.local_folder(client.get_run(run_id).info.artifact_uri))
+    folder = places.local_folder(client.get_run(run_id).info.artifact_uri, client.tracking_uri)
+    return MlflowRun(client, experiment, run_id, folder)
 
 
 def _code_version() -> dict[str, str]:
@@ -224,7 +226,7 @@ def main() -> None:
     try:
         _work(lines)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = masking.masked(" ".join(str(error).split())) or type(error).__name__
         print(f"tracking: {reason[:300]}; the results are on disk, `citylens sync` logs them later", file=sys.stderr)
     for _ in lines:
         pass

@@ -14,14 +14,17 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citylens.settings import InputError, parse_yaml
+from citylens import settings
+from citylens.settings import InputError
 
 IGNORED_FOLDERS = {".git", ".hg", ".dvc"}  # as DVC's own default
-_PLACE = re.compile(r"\$\{\s*([^}]+?)\s*\}")
+MOST_STAGES = 10_000
+_PLACE = re.compile(r"\$\{([^{}]+)\}")
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,31 @@ def declared(folder: Path | str = ".") -> dict[str, Declared]:
     """Every stage of dvc.yaml by its name, in the order of the file; none where there is no dvc.yaml.
 
     Raises:
-        InputError: no YAML, or a `${...}` that params.yaml does not hold.
+        InputError: no YAML, not what DVC takes for stages, or a `${...}` that params.yaml does not hold.
     """
-    content = read_yaml(Path(folder, "dvc.yaml")) or {}
+    file = Path(folder, "dvc.yaml")
+    content = read_yaml(file) or {}
     values = read_yaml(Path(folder, "params.yaml")) or {}
     stages: dict[str, Declared] = {}
-    for name, stage in (content.get("stages") or {}).items():
-        for suffix, item in _items(stage.get("matrix"), values):
-            stages[name + suffix] = _declare(name + suffix, stage, {**values, "item": item})
+    with _readable(file):
+        for name, stage in (content.get("stages") or {}).items():
+            for suffix, item in _items(stage.get("matrix"), values):
+                stages[name + suffix] = _declare(name + suffix, stage, {**values, "item": item})
+                if len(stages) > MOST_STAGES:
+                    raise InputError(f"{file}: more than {MOST_STAGES:,} stages; allowed: as many")
     return stages
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Whatever a value of another kind than DVC's trips, as an error that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:300]
+        raise InputError(f"{file}: not as DVC has it: {reason}; allowed: what `dvc repro` takes or writes") from None
 
 
 def _items(matrix: Mapping[str, Any] | None, values: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -124,7 +143,9 @@ def _path(entry: str | Mapping[str, Any]) -> str:
 def _resolve(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
         alone = _PLACE.fullmatch(value)
-        return look_up(values, alone[1]) if alone else _PLACE.sub(lambda found: _text(look_up(values, found[1])), value)
+        if alone:
+            return look_up(values, alone[1].strip())
+        return _PLACE.sub(lambda found: _text(look_up(values, found[1].strip())), value)
     if isinstance(value, list):
         return [_resolve(entry, values) for entry in value]
     if isinstance(value, Mapping):
@@ -151,12 +172,20 @@ def look_up(values: Mapping[str, Any], key: str) -> Any:
 
 
 def recorded(folder: Path | str = ".") -> dict[str, Entry]:
-    """Every entry of dvc.lock by its stage's name; none where there is no dvc.lock."""
-    content = read_yaml(Path(folder, "dvc.lock")) or {}
-    return {
-        name: Entry(name, _joined(entry["cmd"]), _md5s(entry, "deps"), entry.get("params") or {}, _md5s(entry, "outs"))
-        for name, entry in (content.get("stages") or {}).items()
-    }
+    """Every entry of dvc.lock by its stage's name; none where there is no dvc.lock.
+
+    Raises:
+        InputError: no YAML, or not what DVC writes, such as what git leaves of a merge with conflicts.
+    """
+    file = Path(folder, "dvc.lock")
+    content = read_yaml(file) or {}
+    with _readable(file):
+        return {name: _entry(name, entry) for name, entry in (content.get("stages") or {}).items()}
+
+
+def _entry(name: str, entry: Mapping[str, Any]) -> Entry:
+    params = {file: dict(values) for file, values in (entry.get("params") or {}).items()}
+    return Entry(name, _joined(entry["cmd"]), _md5s(entry, "deps"), params, _md5s(entry, "outs"))
 
 
 def _joined(cmd: str | list[str]) -> str:
@@ -247,9 +276,9 @@ def read_yaml(path: Path | str) -> Any:
     """A YAML file as DVC reads it; None where there is none.
 
     Raises:
-        InputError: no YAML.
+        InputError: no YAML in UTF-8.
     """
     try:
-        return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+        return settings.read_yaml(path)
     except FileNotFoundError:
         return None

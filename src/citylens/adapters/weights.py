@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from citylens.settings import InputError
+from citylens.adapters import limits
+from citylens.settings import InputError, label
 
 if TYPE_CHECKING:
     import torch
+
+
+SPARE = 1 << 30  # bytes; beyond, tensors that take more than four times their file are a packed bomb
 
 
 def read_pth(path: Path) -> dict[str, torch.Tensor]:
@@ -28,11 +31,12 @@ def read_pth(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{path}: no such file; `citylens fetch csail` downloads the authors', or says where to put them"
         )
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: refused: {first}; allowed: a state_dict of tensors and nothing else") from None
+    with limits.memory(path, SPARE + 4 * path.stat().st_size):
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file raises whatever its bytes happen to trip
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: refused: {first}; allowed: a state_dict of tensors and nothing else") from None
     if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise InputError(f"{path}: no state_dict; allowed: a mapping of names to tensors")
     return {str(name): value for name, value in found.items()}
@@ -68,9 +72,11 @@ def open_transformers(checkpoint: str, device: torch.device) -> tuple[Parse, dic
         )
         processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
         model = kind.from_pretrained(checkpoint, trust_remote_code=False, use_safetensors=True).eval().to(device)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"segment.transformers.checkpoint: {checkpoint}: {str(error).splitlines()[0]}") from None
-    names = {int(number): str(name) for number, name in model.config.id2label.items()}
+        names = {int(number): str(name) for number, name in model.config.id2label.items()}
+    except Exception as error:  # a checkpoint that does not fit the library raises whatever it happens to trip
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"segment.transformers.checkpoint: {checkpoint}: {first}") from None
+    names = {number: label(name, f"segment.transformers.checkpoint: {checkpoint}") for number, name in names.items()}
     asks = config.model_type == "oneformer"
 
     def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:

@@ -167,11 +167,17 @@ def _numbers(rules: tuple[Promotion, ...], after: Version, before: Version | Non
 
 
 def _standing(changes: list[Change], champion: str) -> Change | None:
-    """The promotion that made the present champion, with those that were rolled back taken away."""
+    """The promotion that made the present champion, with those that were rolled back taken away.
+
+    A change whose process died counts if what came after it, or the registry, shows that it had been made.
+    """
+    made, holder = [], champion
+    for change in reversed(changes):
+        if change.finished or change.after == holder:
+            made.append(change)
+            holder = change.before
     stack: list[Change] = []
-    for change in changes:
-        if not change.finished and (change is not changes[-1] or change.after != champion):
-            continue  # it was meant, and the process died before
+    for change in reversed(made):
         if change.action == "rollback":
             del stack[-1:]
         else:

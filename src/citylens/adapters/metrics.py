@@ -159,7 +159,7 @@ def _of_table(
         if "first" in group:
             yield from _pairs(label, group.set_index(["first", "second"])[metric.key], known, pairs)
         elif "network" in group and "seed" in group:
-            of = group.set_index(["network", "seed"])[metric.key]
+            of = group.groupby(["network", "seed"])[metric.key].mean()
             for (network, seed), weights in known.items():
                 row = f"{label} {network}".strip() if "network" in metric.rows else label
                 yield row, label, network, f"seed {seed}", _number(of.get((network, seed))), weights

@@ -96,10 +96,11 @@ class Registry:
             now = self.holder(model, CHAMPION)
             if (now.number if now else "") != old:
                 raise Incomparable(f"{model}: another became champion meanwhile; compare with that one")
-            self.client.set_registered_model_alias(model, CHAMPION, champion.number)
         except BaseException:
             run.end("FAILED")
             raise
+        # What dies from here on may have been done, so the run stays open; its mark is the registry itself.
+        self.client.set_registered_model_alias(model, CHAMPION, champion.number)
         self._mark(champion, before, run.id)
         run.end("FINISHED")
 

@@ -2,6 +2,8 @@
 # make repro DATA=new   the same, where raw data were changed on purpose
 # make test    the tests, set-up included
 # make integration   the long tests: whole runs on real layouts
+# make smoke   every stage in two minutes, in a temporary clone of the working tree
+# make gate BASE=origin/main   the metrics against those of a git revision; fails where they are worse
 # make ui      MLflow's user interface on 127.0.0.1
 # make fuzz SECONDS=60   strangers' files, made up, against every reader; make audit   known holes of the locked packages
 # make lint, make types, make lock (after a change of pyproject.toml), make clean
@@ -9,6 +11,8 @@
 PYTHON ?= python3
 PORT ?= 5000
 SECONDS ?= 60
+BASE ?= origin/main
+FORMAT ?= text
 VENV := $(CURDIR)/.venv
 INSTALLED := $(VENV)/.installed
 UV := $(VENV)/bin/uv
@@ -23,7 +27,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 # Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test integration fuzz audit lint types ui lock clean setup
+.PHONY: repro test integration fuzz audit lint types ui lock clean setup smoke gate
 
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
@@ -42,6 +46,18 @@ fuzz: $(INSTALLED)
 
 audit: $(INSTALLED)
 	.ci/audit
+# What is edited and not yet committed goes along; PYTHONPATH comes before the editable install.
+smoke: $(INSTALLED)
+	@set -e; clone=$$(mktemp -d); trap 'rm -rf "$$clone"' EXIT; \
+	git clone --quiet --shared . "$$clone"; \
+	git diff --binary HEAD | git -C "$$clone" apply --allow-empty; \
+	git ls-files -z --others --exclude-standard | tar --null --create --file - --files-from - | tar --extract --file - --directory "$$clone"; \
+	cd "$$clone"; export PYTHONPATH="$$clone/src"; \
+	citylens use smoke; citylens tidy; dvc repro; citylens sync
+
+# OUTPUT=FILE writes the table there, in FORMAT (text, markdown, json).
+gate: $(INSTALLED)
+	citylens gate --base $(BASE) --format $(FORMAT) $(if $(OUTPUT),--output $(OUTPUT))
 
 lint: $(INSTALLED)
 	ruff check .

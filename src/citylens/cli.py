@@ -48,7 +48,8 @@ ENVIRONMENT = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; 0 where it went well, 1 where the input cannot be used, 130 where it was stopped."""
+    """Runs a command; 0 where it went well, 1 where the input cannot be used, 2 where two sides cannot be compared, 130 where
+    it was stopped."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     chosen = _parser().parse_args(arguments)
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from citylens.adapters import masking
 
         print(f"citylens {title}: {masking.masked(str(error))}", file=sys.stderr)
-        return 1
+        return error.status
     except (OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno not in DISK:
             raise
@@ -99,7 +100,32 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("tidy", help="remove outputs of networks that params.yaml no longer names").set_defaults(
         run=_tidy
     )
+    _add_comparing(commands)
     return parser
+
+
+def _add_comparing(commands: Any) -> None:
+    gate = commands.add_parser("gate", help="compare the metrics with those of a git revision; 1 where they are worse")
+    gate.add_argument("--base", required=True, metavar="REV", help="a commit, branch or tag, such as origin/main")
+    gate.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    gate.add_argument(
+        "--output", metavar="FILE", help="write the table there, and as text to the terminal all the same"
+    )
+    gate.add_argument("--other-data", action="store_true", help="compare although the test images differ")
+    gate.set_defaults(run=_gate)
+    promote = commands.add_parser("promote", help="make a network's challenger its champion, if the gate passes")
+    promote.add_argument("network", choices=settings.NETWORKS)
+    promote.add_argument("--version", help="of the registered model; without it, the alias challenger")
+    promote.add_argument("--reason", required=True, metavar="TEXT")
+    promote.add_argument("--other-data", action="store_true", help="although the champion was tested on other images")
+    promote.set_defaults(run=_promote)
+    rollback = commands.add_parser("rollback", help="make the champion before the champion again")
+    rollback.add_argument("network", choices=settings.NETWORKS)
+    rollback.add_argument("--reason", required=True, metavar="TEXT")
+    rollback.set_defaults(run=_rollback)
+    log = commands.add_parser("promotions", help="who was made champion when, and why")
+    log.add_argument("network", nargs="?", choices=settings.NETWORKS)
+    log.set_defaults(run=_promotions)
 
 
 def _item(chosen: argparse.Namespace) -> tuple[Any, ...]:
@@ -219,6 +245,42 @@ def _tidy(chosen: argparse.Namespace) -> None:
 
     for path in tidy(settings.load()):
         print(f"tidy: {path} removed; params.yaml no longer names it")
+
+
+def _gate(chosen: argparse.Namespace) -> int:
+    from citylens import gating
+    from citylens.adapters.files import write_text
+
+    try:
+        report = gating.compare(settings.load(), chosen.base, other_data=chosen.other_data)
+    except InputError as error:
+        if chosen.output:
+            write_text(chosen.output, gating.refused(chosen.base, error).text(chosen.format))
+        raise settings.Incomparable(str(error)) from None
+    if chosen.output:
+        write_text(chosen.output, report.text(chosen.format))
+    print(report.text("text" if chosen.output else chosen.format), end="")
+    return report.status
+
+
+def _promote(chosen: argparse.Namespace) -> int:
+    from citylens import promoting
+
+    return promoting.promote(
+        settings.load(), chosen.network, chosen.reason, version=chosen.version, other_data=chosen.other_data
+    )
+
+
+def _rollback(chosen: argparse.Namespace) -> None:
+    from citylens import promoting
+
+    promoting.rollback(settings.load(), chosen.network, chosen.reason)
+
+
+def _promotions(chosen: argparse.Namespace) -> None:
+    from citylens import promoting
+
+    print(promoting.log(settings.load(), chosen.network))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """params.yaml as frozen dataclasses, one a section; whatever cannot be meant is refused with its key.
 
-A section has the name of its stage. `study` names the networks and seeds every stage runs over, and
-`tracking` says where runs go; neither is a stage.
+A section has the name of its stage. `study` names the networks and seeds every stage runs over, `tracking` says where
+runs go, and `gate` what may not become worse; these are no stages.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ _PASSWORD = re.compile(r"//[^/\s]*:[^/\s]*@|[?&;]\w*(?:password|secret|token)\w*
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message says what came, where, and what is allowed."""
+
+    status = 1  # the command's exit status
+
+
+class Incomparable(InputError):
+    """Two sides that were to be compared cannot be; the message says why."""
+
+    status = 2
 
 
 def printable(text: str, where: str) -> str:
@@ -354,6 +362,54 @@ class Register:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A number that the gate compares: a key of JSON files, dots between its levels, or a column of a CSV file.
+
+    `file` and `key` may hold {network} and {seed}. Each value of the columns named in `rows` (of JSON files: `network`) is
+    compared by itself; over what is not named, networks and seeds, means are taken. Of a table whose lines are pairs of
+    networks, with columns `first` and `second`, pairs are taken in which each network stands once. Only lines with a 1 in
+    the column `only` count. `noise` says whether the spread of the seeds is allowed beside the tolerance.
+    """
+
+    name: str
+    file: str
+    key: str
+    rows: tuple[str, ...]
+    only: str | None
+    direction: Literal["higher", "lower", "same"]
+    tolerance: Annotated[float, Range(0)]
+    noise: Literal["seeds", "none"]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A metric of training runs, by its name in MLflow, by which a challenger is held against the champion."""
+
+    metric: str
+    direction: Literal["higher", "lower", "same"]
+    tolerance: Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What may not become worse; `false_alarms` is the chance that training with other seeds alone turns the gate red."""
+
+    false_alarms: Annotated[float, Range(1e-9, 0.5)]
+    metrics: tuple[Metric, ...]
+    promote: tuple[Promotion, ...]
+
+    def __post_init__(self) -> None:
+        for key, names in (
+            ("metrics", [metric.name for metric in self.metrics]),
+            ("promote", [metric.metric for metric in self.promote]),
+        ):
+            if not names or len(set(names)) < len(names):
+                raise InputError(
+                    f"params.yaml: gate.{key} names {', '.join(names) or 'nothing'}; allowed: one or more, each once"
+                )
+
+
+@dataclass(frozen=True)
 class Tracking:
     """The MLflow experiment and the server's address; without one, a database in the project's folder."""
 
@@ -384,6 +440,7 @@ class Settings:
     embed: Embed
     report: Report
     register: Register
+    gate: Gate
 
     def __post_init__(self) -> None:
         named, images = self.report.thumbnail_network, self.validate.images

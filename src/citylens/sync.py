@@ -37,19 +37,19 @@ def sync(settings: Settings) -> list[str]:
         raise InputError("CITYLENS_TRACKING is off; allowed for sync: an MLflow address, or unset")
     where, experiment = places.place(address), settings.tracking.experiment
     places.hush()
-    with _reached(where):
+    with reached(where):
         client, identity = places.connect(where, experiment)
         entries = {name: entry for name, entry in _entries().items() if not _run_of(client, identity, entry)}
     made = [name for name, entry in entries.items() if _here(entry)]
     for name in made:
         _make(where, settings, entries[name])
-    with _reached(where):
+    with reached(where):
         _register(client, identity)
     return made
 
 
 @contextmanager
-def _reached(where: places.Place) -> Iterator[None]:
+def reached(where: places.Place) -> Iterator[None]:
     """MLflow's failures, as what the user can do something about."""
     try:
         yield
@@ -99,7 +99,7 @@ def _here(entry: versions.Entry) -> bool:
 def _make(where: places.Place, settings: Settings, entry: versions.Entry) -> None:
     name, item = versions.module_and_item(entry.name)
     module = importlib.import_module(f"citylens.stages.{name}")
-    with _reached(where):
+    with reached(where):
         run = tracking.begin(where, settings.tracking.experiment, entry.name, {"citylens.synced": "true"})
         try:
             run.describe(entry)

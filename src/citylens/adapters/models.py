@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 import shutil
 import sys
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from citylens.adapters import places, versions
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
     from citylens.adapters.tracking import MlflowRun
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 LOADER = "citylens.served"  # its _load_pyfunc makes the network from the weights
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "opencv-python-headless", "pyyaml")
 WEIGHTS = "citylens.weights.md5"
+CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def log_network(run: MlflowRun, weights: Path, key: str, cities: tuple[str, ...], size: int) -> str:
@@ -91,7 +95,7 @@ def signature(cities: tuple[str, ...]) -> ModelSignature:
 
 
 def register(run: MlflowRun, name: str, weights_md5: str, tags: Mapping[str, Any]) -> None:
-    """The logged model with these weights as a version of the registered model; nothing where there is one already."""
+    """The logged model with these weights as a version of the registered model, once; and it may become the challenger."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -99,7 +103,9 @@ def register(run: MlflowRun, name: str, weights_md5: str, tags: Mapping[str, Any
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    if registered(run, name, weights_md5):
+    there = registered(run, name, weights_md5)
+    if there is not None:
+        challenge(run.client, there)
         return
     holding = f"tags.`{WEIGHTS}` = '{weights_md5}'"
     # A filter by status finds nothing in the SQL store, which keeps it as a number.
@@ -117,15 +123,58 @@ def register(run: MlflowRun, name: str, weights_md5: str, tags: Mapping[str, Any
         | _source_tags(run, model.source_run_id)
         | {key: str(value) for key, value in tags.items()}
     )
-    run.client.create_model_version(
+    version = run.client.create_model_version(
         name, f"models:/{model.model_id}", model.source_run_id, tags=described, model_id=model.model_id
     )
+    challenge(run.client, version)
 
 
-def registered(run: MlflowRun, name: str, weights_md5: str) -> bool:
-    """Whether a version of the registered model has these weights."""
+def registered(run: MlflowRun, name: str, weights_md5: str) -> ModelVersion | None:
+    """The version of the registered model that has these weights."""
     versions_there = run.client.search_model_versions(f"name = '{name}'")
-    return any(version.tags.get(WEIGHTS) == weights_md5 for version in versions_there)
+    return next((version for version in versions_there if version.tags.get(WEIGHTS) == weights_md5), None)
+
+
+def challenge(client: MlflowClient, version: ModelVersion) -> None:
+    """The alias `challenger` to a version just registered, unless challenger or champion is its retrained twin and no worse.
+
+    Twins differ by their seed alone; the better one is that with the higher accuracy on the validation images. So the
+    challenger is always of the study registered last, and test images choose nothing.
+    """
+    aliases = client.get_registered_model(version.name).aliases
+    held = {alias: str(aliases[alias]) for alias in (CHAMPION, CHALLENGER) if alias in aliases}
+    if held.get(CHAMPION) == str(version.version):
+        return
+    for number in held.values():
+        rival = client.get_model_version(version.name, number)
+        if _recipe(client, rival) == _recipe(client, version) and _validated(client, rival) >= _validated(
+            client, version
+        ):
+            return
+    client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
+
+
+def _recipe(client: MlflowClient, version: ModelVersion) -> tuple[dict[str, str], dict[str, str]]:
+    """All that made a network but its seed: settings, and the versions of data and code."""
+    data = client.get_run(str(version.run_id)).data
+    made_from = ("dvc.dep.", "citylens.dvc.code")
+    return data.params, {name: value for name, value in data.tags.items() if name.startswith(made_from)}
+
+
+def _validated(client: MlflowClient, version: ModelVersion) -> float:
+    """Accuracy on the validation images after the epoch whose weights were kept; below all others where it is not known."""
+    history = {
+        name: {
+            metric.step: metric.value for metric in client.get_metric_history(str(version.run_id), f"validation_{name}")
+        }
+        for name in ("accuracy", "loss")
+    }
+    if not history["accuracy"]:
+        return -math.inf
+    losses = history["loss"]
+    best = client.get_run(str(version.run_id)).data.params.get("train.keep") == "best" and losses
+    kept = min(losses, key=losses.__getitem__) if best else max(history["accuracy"])
+    return float(history["accuracy"].get(kept, -math.inf))
 
 
 def _source_tags(run: MlflowRun, source: str | None) -> dict[str, str]:

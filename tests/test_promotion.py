@@ -1,0 +1,267 @@
+"""Champions, challengers and the log of promotions, in a real MLflow database; runs are made as the stage `train` makes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from citylens import cli, promoting, settings
+from citylens.adapters import places, registry, tracking, versions
+from citylens.adapters.models import CHALLENGER, CHAMPION
+from citylens.settings import Incomparable, InputError
+
+ROOT = Path(__file__).parents[1]
+CITIES = ("alder", "birch")
+MODEL = "citylens-resnet18"
+DATA = "dvc.dep.data/prepare"
+
+
+class Project:
+    """A folder with a registry, in which networks are registered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.where = places.place(None, folder)
+        self.client, self.experiment = places.connect(self.where, "citylens")
+        self.settings = settings.load(ROOT / "params.yaml")
+
+    def network(
+        self,
+        accuracy: float,
+        validation: float = 0.5,
+        *,
+        seed: int = 0,
+        data: str = "d.dir",
+        code: str = "a",
+        again: int = 1,
+    ) -> str:
+        """Registers a trained network; the version's number."""
+        weights = self.folder / f"{len(list(self.folder.glob('*.safetensors')))}.safetensors"
+        weights.write_bytes(os.urandom(64))
+        run = tracking.begin(self.where, "citylens", f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code})
+        run.params({"train.keep": "last"})
+        run.metrics({"validation_accuracy": 0.9}, step=1)
+        run.metrics({"validation_accuracy": validation}, step=2)
+        run.metrics({"test_accuracy": accuracy, "test_majority_accuracy": 0.5})
+        run.network(weights, key=f"resnet18-{seed}", cities=CITIES, size=64, metrics={})
+        run.end("FINISHED")
+        for _ in range(again):
+            run.register(MODEL, versions.md5(weights), {"citylens.seed": seed})
+        return str(max(self.numbers()))
+
+    def numbers(self) -> list[int]:
+        return [int(version.version) for version in self.client.search_model_versions(f"name = '{MODEL}'")]
+
+    def aliases(self) -> dict[str, str]:
+        return {name: str(number) for name, number in self.client.get_registered_model(MODEL).aliases.items()}
+
+    def promote(self, **how: object) -> int:
+        return promoting.promote(self.settings, "resnet18", "because", **how)
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        with registry.opened(self.where, "citylens") as held:
+            return [(one.action, one.before, one.after) for one in held.changes(MODEL)]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, since MLflow takes seconds to make one."""
+    folder = tmp_path_factory.mktemp("fresh")
+    places.connect(places.place(None, folder), "citylens")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def project(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    shutil.copy(fresh, tmp_path / "mlflow.db")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CITYLENS_TRACKING", raising=False)
+    return Project(tmp_path)
+
+
+def test_the_challenger_is_the_better_twin_of_the_study_registered_last(project: Project) -> None:
+    worse, better = project.network(0.9, 0.6), project.network(0.7, 0.8, seed=1)
+    assert project.aliases() == {CHALLENGER: better}
+    assert project.network(0.99, 0.7, seed=2, again=2) == "3"
+    assert project.aliases() == {CHALLENGER: better}
+    other = project.network(0.6, 0.1, code="other")
+    assert project.aliases() == {CHALLENGER: other}
+    assert (worse, better, other) == ("1", "2", "4")
+
+
+@pytest.mark.integration
+def test_the_first_champion_needs_to_be_above_chance(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.network(0.5)
+    assert project.promote() == 1
+    assert CHAMPION not in project.aliases() and project.changes() == []
+    project.network(0.51, code="b")
+    assert project.promote() == 0
+    assert project.aliases() == {CHAMPION: "2"}
+    assert project.changes() == [("promote", "", "2")]
+
+
+def test_a_better_challenger_and_a_worse_one(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.network(0.8)
+    assert project.promote() == 0
+    project.network(0.79, code="b")
+    assert project.promote() == 1
+    said = capsys.readouterr().out
+    assert "regression" in said and "refused; version 1 of citylens-resnet18 stays" in said
+    assert project.aliases() == {CHAMPION: "1", CHALLENGER: "2"}
+    project.network(0.9, code="c")
+    assert project.promote() == 0
+    assert project.aliases() == {CHAMPION: "3"}
+    assert project.promote(version="3") == 0 and "already" in capsys.readouterr().out
+    assert project.changes() == [("promote", "", "1"), ("promote", "1", "3")]
+    old, new = (project.client.get_model_version(MODEL, number).tags for number in ("1", "3"))
+    assert old["citylens.replaced_by"] == "3" and old["citylens.promotion"] == new["citylens.promotion"]
+    run = project.client.get_run(new["citylens.promotion"])
+    assert run.data.tags["citylens.stage"] == "promote" and run.data.tags["citylens.reason"] == "because"
+    assert run.data.params == {"action": "promote", "model": MODEL, "from": "1", "to": "3"}
+    assert (run.data.metrics["from_test_accuracy"], run.data.metrics["to_test_accuracy"]) == (0.8, 0.9)
+
+
+def test_a_champion_of_other_test_data_is_not_compared(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.network(0.8)
+    project.promote()
+    project.network(0.6, data="e.dir")
+    with pytest.raises(Incomparable, match=r"tested on data/prepare d\.dir, version 2 on e\.dir; allowed: the same"):
+        project.promote()
+    assert cli.main(["promote", "resnet18", "--reason", "x"]) == 2
+    assert project.aliases()[CHAMPION] == "1"
+    assert project.promote(other_data=True) == 0
+    assert "WARNING: the champion, version 1, was tested on" in capsys.readouterr().out
+
+
+def test_rollback_goes_back_one_by_one_and_is_logged(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in range(3):
+        project.network(0.7 + place / 10, code=str(place))
+        project.promote()
+    for expected in ("2", "1"):
+        promoting.rollback(project.settings, "resnet18", "it named fog birch")
+        assert project.aliases()[CHAMPION] == expected
+    with pytest.raises(InputError, match="version 1 was the first champion; nothing to roll back to"):
+        promoting.rollback(project.settings, "resnet18", "more")
+    assert project.promote(version="3") == 0
+    promoting.rollback(project.settings, "resnet18", "again")
+    assert project.aliases()[CHAMPION] == "1"
+    assert cli.main(["promotions", "resnet18"]) == 0
+    lines = capsys.readouterr().out.splitlines()[-7:]
+    assert [line.split()[3] for line in lines] == ["promote"] * 3 + ["rollback"] * 2 + ["promote", "rollback"]
+    assert lines[3].endswith("citylens-resnet18  3       2     0.9000           0.8000         it named fog birch")
+    assert cli.main(["rollback", "vgg11", "--reason", "x"]) == 1
+    assert "citylens-vgg11 has no champion" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_a_champion_set_by_hand_can_be_replaced_and_come_back(project: Project) -> None:
+    project.network(0.7)
+    project.promote()
+    project.network(0.8, code="b")
+    project.client.set_registered_model_alias(MODEL, CHAMPION, "2")
+    with pytest.raises(InputError, match="version 2 was not made champion by `citylens promote`"):
+        promoting.rollback(project.settings, "resnet18", "x")
+    project.network(0.9, code="c")
+    assert project.promote() == 0
+    promoting.rollback(project.settings, "resnet18", "x")
+    assert project.aliases()[CHAMPION] == "2"
+
+
+@pytest.mark.integration
+def test_a_promotion_that_died_in_the_middle(project: Project) -> None:
+    """What was only meant does not count; what was done does, though its run never ended."""
+    for place in range(2):
+        project.network(0.7 + place / 10, code=str(place))
+        project.promote()
+    done = project.client.get_model_version(MODEL, "2").tags["citylens.promotion"]
+    project.client.update_run(done, status="RUNNING")
+    meant = tracking.begin(project.where, "citylens", "promote", {})
+    meant.tags({"citylens.number": 3, "citylens.action": "promote", "citylens.model": MODEL})
+    meant.tags({"citylens.from": "2", "citylens.to": "1", "citylens.reason": "x"})
+    promoting.rollback(project.settings, "resnet18", "x")
+    assert project.aliases()[CHAMPION] == "1"
+
+
+@pytest.mark.integration
+def test_two_promotions_at_once_come_one_after_the_other(project: Project) -> None:
+    project.network(0.7)
+    project.promote()
+    project.network(0.8, code="b")
+    project.network(0.9, code="c")
+    threads = [threading.Thread(target=project.promote, kwargs={"version": number}) for number in ("2", "3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert project.aliases()[CHAMPION] == "3"
+    assert project.changes() in (
+        [("promote", "", "1"), ("promote", "1", "2"), ("promote", "2", "3")],
+        [("promote", "", "1"), ("promote", "1", "3")],  # 2 came second and is worse
+    )
+
+
+@pytest.mark.integration
+def test_a_champion_that_changed_since_it_was_compared_is_left(project: Project) -> None:
+    for place in range(3):
+        project.network(0.7 + place / 10, code=str(place))
+    with registry.opened(project.where, "citylens") as held:
+        one, two, three = (held.version(MODEL, number) for number in "123")
+        held.crown("promote", two, None, "first", {})
+        with pytest.raises(Incomparable, match="another became champion meanwhile"):
+            held.crown("promote", three, one, "late", {})
+    assert project.aliases()[CHAMPION] == "2" and project.changes() == [("promote", "", "2")]
+
+
+@pytest.mark.integration
+def test_what_cannot_be_promoted(project: Project) -> None:
+    with pytest.raises(InputError, match="has no challenger; allowed: `make repro` registers one"):
+        project.promote()
+    project.network(0.7)
+    with pytest.raises(InputError, match="has no version 7; allowed: 1"):
+        project.promote(version="7")
+    with pytest.raises(InputError, match="--reason is empty"):
+        promoting.promote(project.settings, "resnet18", " ")
+    assert promoting.log(project.settings) == "promotions: none yet"
+
+
+SERVE = """
+import json
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model("models:/citylens-resnet18@champion", suppress_warnings=True)
+seen = model.predict(np.random.default_rng(0).integers(0, 256, (2, 90, 150, 3), dtype=np.uint8))
+import citylens
+print(json.dumps({"source": citylens.__file__, "shapes": [mask.shape for mask in seen["mask"]], "cities": list(seen["city"])}))
+"""
+
+
+@pytest.mark.integration
+def test_the_champion_explains_without_the_project(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from citylens.adapters import checkpoints
+    from citylens.science import networks
+
+    weights = project.folder / "network.safetensors"
+    card = checkpoints.Card("resnet18", CITIES, 64, "stretch", "none", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    checkpoints.write_network(weights, networks.build("resnet18", classes=2, size=64, seed=0), card)
+    run = tracking.begin(project.where, "citylens", "train@resnet18-0", {DATA: "d.dir"})
+    run.metrics({"test_accuracy": 0.8, "test_majority_accuracy": 0.5})
+    run.network(weights, key="resnet18-0", cities=CITIES, size=64, metrics={})
+    run.end("FINISHED")
+    run.register(MODEL, versions.md5(weights), {})
+    assert project.promote() == 0
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_TRACKING_URI": project.where.address}
+    environment.pop("PYTHONPATH", None)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = subprocess.run([sys.executable, "-c", SERVE], cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert "mlartifacts" in Path(said["source"]).parts
+    assert said["shapes"] == [[90, 150], [90, 150]] and set(said["cities"]) <= set(CITIES)

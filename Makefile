@@ -2,10 +2,14 @@
 # make test    the tests, set-up included
 # make integration   the long tests: whole runs on real layouts
 # make ui      MLflow's user interface on 127.0.0.1
+# make server  MLflow on PostgreSQL and S3, on 127.0.0.1; the password from CITYLENS_SERVER_PASSWORD
+# make remote-demo   push, clone, pull, nothing to run, sync: on an S3 server that it starts and stops
 # make lint, make types, make lock (after a change of pyproject.toml), make clean
 
 PYTHON ?= python3
 PORT ?= 5000
+DATABASE_PORT ?= 5433
+STORE_PORT ?= 9000
 VENV := $(CURDIR)/.venv
 INSTALLED := $(VENV)/.installed
 UV := $(VENV)/bin/uv
@@ -20,7 +24,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 # Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test integration lint types ui lock clean setup
+.PHONY: repro test integration lint types ui server remote-demo lock clean setup
 
 repro: $(INSTALLED)
 	citylens tidy
@@ -42,6 +46,12 @@ types: $(INSTALLED)
 
 ui: $(INSTALLED)
 	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --default-artifact-root $(CURDIR)/mlartifacts
+
+server: $(INSTALLED)
+	citylens server --port $(PORT) --database-port $(DATABASE_PORT) --store-port $(STORE_PORT)
+
+remote-demo: $(INSTALLED)
+	scripts/remote-demo.sh
 
 setup: $(INSTALLED)
 

@@ -45,7 +45,7 @@ def test_stage_has_one_name() -> None:
     assert sections <= modules | {"register"}
     for stage, entry in STAGES.items():
         outputs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
-        folders = {next(iter(output)).split("/")[1] for output in outputs}
+        folders = {(output if isinstance(output, str) else next(iter(output))).split("/")[1] for output in outputs}
         assert folders <= {stage.split("_")[0], "index.html"}
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -39,8 +38,13 @@ class Remote:
             clone.run("dvc", "remote", "modify", self.name, key, value)
 
     def unlock(self, clone: Clone) -> None:
-        for key, value in self.secrets.items():
+        for key, value in ({"url": self.address} | self.secrets).items():
             clone.run("dvc", "remote", "modify", "--local", self.name, key, value)
+
+    def beside(self, ending: str) -> Remote:
+        """An empty one of another address on the same server, which clones use once they have unlocked it."""
+        address, folder = f"{self.address}-{ending}", self.folder.with_name(f"{self.folder.name}-{ending}")
+        return replace(self, address=address, folder=folder)
 
     def objects(self) -> list[Path]:
         return _objects(self.folder)
@@ -155,14 +159,8 @@ def _killed(clone: Clone, until: Callable[[], bool], *command: str) -> None:
 def test_a_killed_push_and_a_killed_pull_are_repeated_without_loss(
     source: Clone, remotes: dict[str, Remote], name: str
 ) -> None:
-    remote = remotes[name]
-    away = (
-        remote.folder.rename(remote.folder.with_name(f"{remote.folder.name}-before"))
-        if remote.folder.exists()
-        else None
-    )
-    remote.folder.mkdir(parents=True)
-    shutil.rmtree(source.folder / ".dvc/tmp/index", ignore_errors=True)
+    remote = remotes[name].beside("killed")
+    remote.unlock(source)
     command = ("--jobs", "1", "--remote", name)
     _killed(source, lambda: len(remote.objects()) > 3, "dvc", "push", *command)
     pushed = len(remote.objects())
@@ -177,8 +175,7 @@ def test_a_killed_push_and_a_killed_pull_are_repeated_without_loss(
     assert 3 < pulled < len(_objects(cache))
     assert "0 damaged, 0 missing, 0 different" in clone.run("citylens", "verify")
     assert clone.run("dvc", "status").strip().endswith("up to date.")
-    if away is not None:
-        shutil.rmtree(away)
+    remotes[name].unlock(source)
 
 
 def _damage(path: Path) -> None:
@@ -199,23 +196,23 @@ def _object(folder: Path, clone: Clone, path: str) -> Path:
     return folder / "files/md5" / md5[:2] / md5[2:]
 
 
-MAPS = "data/explain/resnet18-0/maps.npy"
+MASKS = "data/explain/resnet18-0/masks.npy"
 
 
 def test_damage_in_the_cache_is_named_and_mended(source: Clone, remotes: dict[str, Remote]) -> None:
     source.run("dvc", "push", "--remote", "folder")
     clone = _elsewhere(source, "rotten")
     clone.run("dvc", "pull")
-    damaged = _object(clone.folder / ".dvc/cache", clone, MAPS)
+    damaged = _object(clone.folder / ".dvc/cache", clone, MASKS)
     whole = damaged.read_bytes()
     _damage(damaged)
     printed = clone.run("citylens", "verify", status=1)
-    assert f"damaged: {damaged} ({MAPS})" in printed
-    assert f"different: {MAPS} (data/explain/resnet18-0)" in printed
+    assert f"damaged: {damaged} ({MASKS})" in printed
+    assert f"different: {MASKS} (data/explain/resnet18-0)" in printed
     assert "1 damaged, 0 missing, 1 different" in printed
     clone.run("citylens", "verify", "--remove", status=1)
     clone.run("dvc", "pull")
-    assert damaged.read_bytes() == (clone.folder / MAPS).read_bytes() == whole
+    assert damaged.read_bytes() == (clone.folder / MASKS).read_bytes() == whole
     assert "0 damaged, 0 missing, 0 different" in clone.run("citylens", "verify")
 
 
@@ -223,17 +220,17 @@ def test_damage_in_the_cache_is_named_and_mended(source: Clone, remotes: dict[st
 def test_damage_in_a_remote_is_named_and_mended(source: Clone, remotes: dict[str, Remote], name: str) -> None:
     remote = remotes[name]
     source.run("dvc", "push", "--remote", name)
-    damaged = _object(remote.folder, source, MAPS)
+    damaged = _object(remote.folder, source, MASKS)
     _damage(damaged)
     printed = source.run("citylens", "verify", "--remote", name, status=1)
-    assert f"({MAPS})" in printed and "1 damaged, 0 missing" in printed
+    assert f"({MASKS})" in printed and "1 damaged, 0 missing" in printed
     clone = _elsewhere(source, f"refusing-{name}", remote)
     clone.run("dvc", "remote", "modify", "--local", name, "verify", "true")
     assert "data/explain/resnet18-0" in clone.run("dvc", "pull", "--remote", name, status=1)
-    assert not _object(clone.folder / ".dvc/cache", source, MAPS).exists()
+    assert not _object(clone.folder / ".dvc/cache", source, MASKS).exists()
     source.run("citylens", "verify", "--remote", name, "--remove", status=1)
     source.run("dvc", "push", "--remote", name)
-    assert damaged.read_bytes() == (source.folder / MAPS).read_bytes()
+    assert damaged.read_bytes() == (source.folder / MASKS).read_bytes()
     assert "0 damaged, 0 missing" in source.run("citylens", "verify", "--remote", name)
     clone.run("dvc", "pull", "--remote", name)
     assert clone.run("dvc", "status").strip().endswith("up to date.")

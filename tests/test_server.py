@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,6 @@ def test_the_password_is_on_no_command_line_and_in_no_log(plan: server.Plan, stu
 
 
 def test_a_missing_password_and_a_wrong_one_are_refused(plan: server.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    ports = [servers.free_port() for _ in range(3)]
     monkeypatch.delenv(server.PASSWORD, raising=False)
     with pytest.raises(InputError, match=f"{server.PASSWORD} is no password"), server.running(plan):
         pass
@@ -152,7 +150,5 @@ def test_a_missing_password_and_a_wrong_one_are_refused(plan: server.Plan, monke
         server.running(plan),
     ):
         pass
-    monkeypatch.setattr(server.processes, "listens", lambda port: True)
     with pytest.raises(InputError, match=f"PostgreSQL refuses: .* allowed for {server.PASSWORD}"):
         server._make_database(plan, "another password")
-    assert ports and urllib.request.urlopen(f"{plan.address}/health", timeout=10).status == 200

@@ -6,6 +6,8 @@
 # make gate BASE=origin/main   the metrics against those of a git revision; fails where they are worse
 # make ui      MLflow's user interface on 127.0.0.1
 # make fuzz SECONDS=60   strangers' files, made up, against every reader; make audit   known holes of the locked packages
+# make server  MLflow on PostgreSQL and S3, on 127.0.0.1; the password from CITYLENS_SERVER_PASSWORD
+# make remote-demo   push, clone, pull, nothing to run, sync: on an S3 server that it starts and stops
 # make lint, make types, make lock (after a change of pyproject.toml), make clean
 
 PYTHON ?= python3
@@ -13,6 +15,8 @@ PORT ?= 5000
 SECONDS ?= 60
 BASE ?= origin/main
 FORMAT ?= text
+DATABASE_PORT ?= 5433
+STORE_PORT ?= 9000
 VENV := $(CURDIR)/.venv
 INSTALLED := $(VENV)/.installed
 UV := $(VENV)/bin/uv
@@ -27,7 +31,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 # Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test integration fuzz audit lint types ui lock clean setup smoke gate
+.PHONY: repro test integration fuzz audit lint types ui lock clean setup smoke gate server remote-demo
 
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
@@ -68,6 +72,12 @@ types: $(INSTALLED)
 
 ui: $(INSTALLED)
 	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --default-artifact-root $(CURDIR)/mlartifacts
+
+server: $(INSTALLED)
+	citylens server --port $(PORT) --database-port $(DATABASE_PORT) --store-port $(STORE_PORT)
+
+remote-demo: $(INSTALLED)
+	scripts/remote-demo.sh
 
 setup: $(INSTALLED)
 

@@ -13,6 +13,7 @@ from citylens.adapters import git, versions
 from citylens.adapters.versions import read_yaml
 from citylens.settings import InputError
 
+ROOT = Path(__file__).parents[1]
 DVC = str(Path(sys.executable).with_name("dvc"))
 PARAMS = "networks: [vgg11, simple]\nseeds: [0, 1]\ntrain:\n  rate: 1e-05\n  path: words.txt\n  flip: false\nsize: 32\n"
 PIPELINE = """
@@ -152,3 +153,11 @@ def test_git_state_ignores_what_a_reproduction_writes(tmp_path):
     assert state["dirty"] == "false"
     (tmp_path / "code.py").write_text("2")
     assert git.state(tmp_path)["dirty"] == "true"
+
+
+def test_artifacts_name_the_networks_of_the_default_study():
+    named = read_yaml(ROOT / "dvc.yaml")["artifacts"]
+    stages = versions.declared(ROOT)
+    trained = {f"models/train/{name.removeprefix('train@')}" for name in stages if name.startswith("train@")}
+    assert {entry["path"] for entry in named.values()} == trained
+    assert all(entry["path"] == f"models/train/{name}" and entry["type"] == "model" for name, entry in named.items())

@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         run=_tidy
     )
     _add_comparing(commands)
+    _add_operations(commands)
     return parser
 
 
@@ -126,6 +127,22 @@ def _add_comparing(commands: Any) -> None:
     log = commands.add_parser("promotions", help="who was made champion when, and why")
     log.add_argument("network", nargs="?", choices=settings.NETWORKS)
     log.set_defaults(run=_promotions)
+
+
+def _add_operations(commands: Any) -> None:
+    verify = commands.add_parser(
+        "verify", help="hash the cache and the workspace, or a remote, and name what is damaged"
+    )
+    verify.add_argument("--remote", nargs="?", const="", metavar="NAME", help="this remote, or the default one")
+    verify.add_argument(
+        "--remove", action="store_true", help="take damaged objects away, so that DVC brings whole ones"
+    )
+    verify.set_defaults(run=_verify)
+    server = commands.add_parser("server", help="an MLflow server on PostgreSQL and S3, on this machine alone")
+    server.add_argument("--folder", type=Path, default=Path(".citylens/server"), help="where it keeps what it holds")
+    for option, port in (("--port", 5000), ("--database-port", 5433), ("--store-port", 9000)):
+        server.add_argument(option, type=int, default=port, help=f"on 127.0.0.1; {port} unless told")
+    server.set_defaults(run=_server)
 
 
 def _item(chosen: argparse.Namespace) -> tuple[Any, ...]:
@@ -238,6 +255,33 @@ def _fetch(chosen: argparse.Namespace) -> None:
     addresses = {name: f"{CSAIL}/ade20k-{plan.csail.parser}/{file}" for name, file in released.items()}
     made = downloads.fetch(addresses, Path(plan.path))
     print(f"fetch: {', '.join(made) or 'nothing to do'}; {Path(plan.path, downloads.SUMS)} has the sums")
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    from citylens.verify import DAMAGED, verify
+
+    looked, found = verify(chosen.remote, chosen.remove)
+    for finding in found:
+        print(f"{finding.state}: {finding.location} ({finding.path})")
+    counted = ", ".join(
+        f"{sum(one.state == state for one in found)} {state}" for state in ("damaged", "missing", "different")
+    )
+    print(f"verify: {looked} objects; {counted}")
+    if found and not chosen.remove and any(finding.state == DAMAGED for finding in found):
+        print("`citylens verify --remove` with the same options takes damaged objects away")
+    if found and chosen.remote is None:
+        print(
+            "`dvc pull` fetches what is missing, `dvc repro` makes it again; a different file: remove it, then `dvc checkout`"
+        )
+    elif found:
+        print("`dvc push`, where the cache is whole, brings to the remote what is missing there")
+    return 1 if found else 0
+
+
+def _server(chosen: argparse.Namespace) -> None:
+    from citylens.server import Plan, serve
+
+    serve(Plan(chosen.folder.resolve(), chosen.port, chosen.database_port, chosen.store_port))
 
 
 def _tidy(chosen: argparse.Namespace) -> None:

@@ -123,9 +123,11 @@ def register(run: MlflowRun, name: str, weights_md5: str, tags: Mapping[str, Any
         | _source_tags(run, model.source_run_id)
         | {key: str(value) for key, value in tags.items()}
     )
-    version = run.client.create_model_version(
-        name, f"models:/{model.model_id}", model.source_run_id, tags=described, model_id=model.model_id
-    )
+    # The registry looks the model up at MLflow's default address, whatever the client's: another in a copy of the folder.
+    with places.setting("MLFLOW_TRACKING_URI", run.client.tracking_uri):
+        version = run.client.create_model_version(
+            name, f"models:/{model.model_id}", model.source_run_id, tags=described, model_id=model.model_id
+        )
     challenge(run.client, version)
 
 

@@ -171,10 +171,19 @@ def link(source: Path, target: Path) -> None:
 @contextmanager
 def patient() -> Iterator[None]:
     """Gives a server a minute to answer while files are on their way to it."""
-    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    before = os.environ.get(name, DEFAULTS[name])
-    os.environ[name] = "60"
+    with setting("MLFLOW_HTTP_REQUEST_TIMEOUT", "60"):
+        yield
+
+
+@contextmanager
+def setting(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, as MLflow reads it each time, for the length of a block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        os.environ[name] = before
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

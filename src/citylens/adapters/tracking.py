@@ -18,7 +18,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citylens.adapters import git, masking, places, versions
+from citylens.adapters import git, masking, parents, places, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,13 +33,15 @@ _FOREIGN = re.compile(r"[^/\w.\- :]")
 class MlflowRun:
     """A run that is going on; every method raises what MLflow raises.
 
-    `artifacts` is the run's folder where that is on this file system.
+    `artifacts` is the run's folder where that is on this file system; `stage` and `parent` are those of a reproduction's run.
     """
 
     client: MlflowClient
     experiment: str
     id: str
     artifacts: Path | None
+    stage: str = ""
+    parent: MlflowRun | None = None
     _logged: dict[Any, Any] = field(default_factory=dict)
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -126,20 +128,45 @@ class MlflowRun:
         )
 
     def end(self, status: str) -> None:
-        """Ends the run as FINISHED, FAILED or KILLED."""
+        """Ends the run as FINISHED, FAILED or KILLED; its parent, which gets the final numbers, with it."""
         self.client.set_terminated(self.id, status)
+        if self.parent is not None:
+            if status == "FINISHED":
+                self.parent.metrics(parents.metrics(self.stage, self._final()))
+            self.parent.end(status)
+
+    def _final(self) -> dict[str, float]:
+        """Metrics of the run as a whole: of no step, and not of a model."""
+        return {
+            key[0]: value for key, value in self._logged.items() if isinstance(key, tuple) and key[1:] == (None, None)
+        }
 
 
 def begin(where: places.Place, experiment: str, stage: str, tags: Mapping[str, str]) -> MlflowRun:
-    """A new run of a DVC stage, with the tags that name it."""
+    """A new run of a DVC stage, with the tags that name it, under the run of its reproduction."""
     client, identity = places.connect(where, experiment)
     module, item = versions.module_and_item(stage)
     named = {"citylens.stage": module, "citylens.name": stage} | dict(tags)
     if len(item) == 2:
         named |= {"citylens.network": item[0], "citylens.seed": str(item[1])}
-    run = client.create_run(identity, run_name=stage, tags={**named, **_code_version()})
+    code = _code_version()
+    named |= code
+    above = _parent(client, identity, stage, code)
+    if above is not None:
+        named[parents.PARENT] = above.id
+    run = client.create_run(identity, run_name=stage, tags=named)
     folder = places.local_folder(run.info.artifact_uri, where.address)
-    return MlflowRun(client, identity, run.info.run_id, folder)
+    return MlflowRun(client, identity, run.info.run_id, folder, stage, above)
+
+
+def _parent(client: MlflowClient, experiment: str, stage: str, code: Mapping[str, str]) -> MlflowRun | None:
+    found = parents.parent(client, experiment, stage, code)
+    if found is None:
+        return None
+    run = MlflowRun(client, experiment, found[0], None)
+    if found[1]:
+        run.params(versions.read_yaml("params.yaml") or {})
+    return run
 
 
 def resume(client: MlflowClient, experiment: str, run_id: str) -> MlflowRun:

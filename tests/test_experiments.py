@@ -1,0 +1,106 @@
+"""DVC experiments from its queue, several at once: every run is in the main folder's database, under its experiment."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clones import Clone
+
+from citylens.adapters import parents, places
+
+pytestmark = pytest.mark.integration
+RATES = {"slow": 0.0002, "medium": 0.0005, "fast": 0.002}
+UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits", "validate_segmentation"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The smallest study, run once in the workspace, and three experiments run by two workers."""
+    changes = ("study.networks=[simpler]", "report.thumbnail_network=simpler", "acquire.render.spots=5")
+    clone = Clone(tmp_path_factory.mktemp("experiments") / "study", "smoke", *changes)
+    as_someone = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+    for setting in (("user.name", "test"), ("user.email", "test@example.org")):
+        clone.run("git", "config", *setting)
+    clone.run("dvc", "repro")
+    clone.run("git", "add", "-A")
+    clone.run(*as_someone, "commit", "-qm", "results")
+    for name, rate in RATES.items():
+        clone.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.learning_rate={rate}")
+    try:
+        clone.run("dvc", "queue", "start", "--jobs", "2")
+        until = time.monotonic() + 1500
+        while _unfinished(clone) and time.monotonic() < until:
+            time.sleep(3)
+        status = clone.run("dvc", "queue", "status")
+        assert status.count("Success") == len(RATES), status + "".join(
+            clone.run("dvc", "queue", "logs", name) for name in RATES
+        )
+    finally:
+        clone.run("dvc", "queue", "stop", "--kill")
+    return clone
+
+
+def _unfinished(clone: Clone) -> bool:
+    status = clone.run("dvc", "queue", "status")
+    return "Queued" in status or "Running" in status
+
+
+def _runs(folder: Path, wanted: str = "") -> list[Any]:
+    client, experiment = places.connect(places.place(None, folder), "citylens")
+    return list(client.search_runs([experiment], wanted, max_results=5000))
+
+
+def test_no_run_is_lost(study: Clone) -> None:
+    stages = {run.data.tags["citylens.name"] for run in _runs(study.folder, "tags.`citylens.stage` != 'reproduction'")}
+    assert stages >= UNTOUCHED
+    for name in RATES:
+        runs = _runs(study.folder, f"tags.`dvc.experiment` = '{name}' AND tags.`citylens.stage` != 'reproduction'")
+        assert {run.data.tags["citylens.name"] for run in runs} == stages - UNTOUCHED
+        assert {run.info.status for run in runs} == {"FINISHED"}
+    assert "sync: 0 run(s) made" in study.run("citylens", "sync")
+
+
+def test_an_experiment_is_one_parent_with_its_settings_and_results(study: Clone) -> None:
+    for name, rate in RATES.items():
+        (above,) = _runs(study.folder, f"tags.`{parents.REPRODUCTION}` = '{name}'")
+        below = _runs(study.folder, f"tags.`{parents.PARENT}` = '{above.info.run_id}'")
+        assert {run.data.tags["dvc.experiment"] for run in below} == {name}
+        assert {
+            (run.data.tags["citylens.network"], run.data.tags["citylens.seed"])
+            for run in below
+            if "@" in run.info.run_name
+        } == {
+            ("simpler", "0"),
+            ("simpler", "1"),
+        }
+        assert above.info.status == "FINISHED" and above.info.run_name == name
+        assert float(above.data.params["train.learning_rate"]) == rate
+        (trained,) = [run for run in below if run.info.run_name == "train@simpler-1"]
+        assert above.data.metrics["train/test_accuracy_simpler-1"] == trained.data.metrics["test_accuracy"]
+        assert any(metric.startswith("compare/") for metric in above.data.metrics)
+
+
+def test_dvc_shows_the_experiments_with_their_metrics(study: Clone) -> None:
+    (baseline,) = [row for row in json.loads(study.run("dvc", "exp", "show", "--json")) if row.get("experiments")]
+    shown = {experiment["name"]: experiment["revs"][0]["data"] for experiment in baseline["experiments"]}
+    assert set(shown) == set(RATES)
+    for name, data in shown.items():
+        assert data["params"]["params.yaml"]["data"]["train"]["learning_rate"] == RATES[name]
+        accuracy = data["metrics"]["reports/train/simpler-0/scores.json"]["data"]["accuracy"]
+        (run,) = _runs(study.folder, f"tags.`dvc.experiment` = '{name}' AND tags.`citylens.name` = 'train@simpler-0'")
+        assert run.data.metrics["test_accuracy"] == accuracy
+
+
+def test_the_workspace_is_one_parent_too(study: Clone) -> None:
+    (above,) = [
+        run
+        for run in _runs(study.folder, "tags.`citylens.stage` = 'reproduction'")
+        if "dvc.experiment" not in run.data.tags
+    ]
+    below = _runs(study.folder, f"tags.`{parents.PARENT}` = '{above.info.run_id}'")
+    assert {run.info.run_name for run in below} >= UNTOUCHED | {"train@simpler-0", "train@simpler-1", "register"}
+    assert above.info.run_name.startswith(above.data.tags["mlflow.source.git.commit"][:7] + "-")

@@ -41,7 +41,9 @@ def copy(study: Clone, tmp_path: Path) -> Clone:
 
 
 def copied(study: Clone, folder: Path) -> Clone:
-    shutil.copytree(study.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tracking-*", "mlflow.db*"))
+    shutil.copytree(
+        study.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tracking-*", "mlflow.db*", "mlartifacts")
+    )
     clone = Clone.__new__(Clone)
     clone.folder = folder
     return clone
@@ -87,7 +89,11 @@ def stage_process(clone: Clone) -> int | None:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
-            if len(words) > 2 and words[1].endswith(b"/citylens") and (process / "cwd").resolve() == clone.folder.resolve():
+            if (
+                len(words) > 2
+                and words[1].endswith(b"/citylens")
+                and (process / "cwd").resolve() == clone.folder.resolve()
+            ):
                 return int(process.name)
         except OSError:
             continue
@@ -121,7 +127,9 @@ def victim(study: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here (needs root)")
     try:
@@ -139,7 +147,7 @@ def test_a_full_disk(study: Clone, tmp_path: Path, stage: str) -> None:
         free = shutil.disk_usage(tmp_path / "disk").free
         ballast = tmp_path / "disk/ballast"
         with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free - 8192)
+            os.posix_fallocate(file.fileno(), 0, free)
         printed = clone.run(*command, status=1)
         assert "No space left on device" in printed
         ballast.unlink()
@@ -274,7 +282,9 @@ def test_a_changed_byte_in_the_packed_images(study: Clone, copy: Clone) -> None:
     spoil(copy.folder / "data/prepare/images.npy", lambda content: content[:-1] + bytes([content[-1] ^ 1]))
     copy.run("dvc", "repro")
     assert copy.outputs() == study.outputs()
-    assert (copy.folder / "data/prepare/images.npy").read_bytes() == (study.folder / "data/prepare/images.npy").read_bytes()
+    assert (copy.folder / "data/prepare/images.npy").read_bytes() == (
+        study.folder / "data/prepare/images.npy"
+    ).read_bytes()
 
 
 def test_half_a_mask_file(study: Clone, copy: Clone) -> None:

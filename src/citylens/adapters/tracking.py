@@ -284,7 +284,6 @@ def _work(lines: Iterator[str]) -> None:
             method, arguments, keywords = json.loads(line)
             if method == "end":
                 if arguments == ["FINISHED"] and entry is not None:
-                    _compare(entry, versions.begun(stage))
                     run.conclude(versions.finished(entry))
                 run.end(*arguments)
                 return
@@ -294,16 +293,6 @@ def _work(lines: Iterator[str]) -> None:
             run.end("FAILED")
         raise
     run.end("KILLED")  # the stage is gone without a word
-
-
-def _compare(before: versions.Entry, after: versions.Entry | None) -> None:
-    """DVC notes dependencies as they are after the command; what was edited meanwhile is noted with results it did not make."""
-    changed = [path for path, md5 in before.deps.items() if after is None or after.deps.get(path) != md5]
-    if changed:
-        print(
-            f"{before.name}: {changed[0]} changed while the stage ran; `dvc repro --force -s {before.name}` makes its results again",
-            file=sys.stderr,
-        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,14 @@ from citylens.settings import InputError
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path.endswith("elsewhere.pth"):
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname")
+            self.end_headers()
+        else:
+            super().do_GET()
+
     def log_message(self, *arguments: object) -> None: ...
 
     def send_header(self, keyword: str, value: str) -> None:
@@ -48,12 +56,21 @@ def test_files_come_once_and_are_held_to_their_sums(server: tuple[str, Path], tm
     assert [path.name for path in target.iterdir()] == ["SHA256SUMS"]
 
 
-def test_what_cannot_be_fetched_is_said_with_what_to_do(server: tuple[str, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_is_said_with_what_to_do(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, served = server
     (served / "cut.pth").write_bytes(b"half")
     for name, said in (("none.pth", "404"), ("cut.pth", "incomplete, 4 of 9 bytes|IncompleteRead")):
         with pytest.raises(InputError, match=f"({said}).* by other means and put it at .*/{name}"):
             downloads.fetch({name: f"{address}/{name}"}, tmp_path)
+    with pytest.raises(InputError, match="Redirection to url 'file:"):
+        downloads.fetch({"x.pth": f"{address}/elsewhere.pth"}, tmp_path)
+    with pytest.raises(InputError, match="is no web address; allowed: http:// or https://"):
+        downloads.fetch({"x.pth": "file:///etc/hostname"}, tmp_path)
+    monkeypatch.setattr(downloads, "MOST", 3)
+    with pytest.raises(InputError, match="more than"):
+        downloads.fetch({"x.pth": f"{address}/cut.pth"}, tmp_path)
     with pytest.raises(InputError, match="cannot be fetched"):
         downloads.fetch({"x.pth": "http://127.0.0.1:9/x.pth"}, tmp_path)
     assert not list(tmp_path.glob("*.pth"))

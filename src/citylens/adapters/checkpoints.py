@@ -66,10 +66,10 @@ def read_network(path: Path | str) -> tuple[dict[str, torch.Tensor], Card]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        values: dict[str, Any] = json.loads(metadata["card"])
+        values: dict[str, Any] = dict(json.loads(metadata["card"]))
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return tensors, Card(**values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: no readable card in its metadata ({error}); allowed: a network that citylens trained"
         ) from None

@@ -13,7 +13,7 @@ import yaml
 from citylens import settings
 from citylens.adapters import checkpoints, files
 from citylens.adapters.tracker import Silent
-from citylens.science import networks, training
+from citylens.science import memory, networks, training
 from citylens.settings import InputError, Settings
 from citylens.stages import explain, train
 from citylens.tidy import tidy
@@ -179,3 +179,35 @@ def test_tidy_takes_away_networks_alone_and_only_unnamed_ones(prepared: Path) ->
         (prepared / folder).mkdir(parents=True)
     assert sorted(map(str, tidy(configured()))) == ["data/explain/resnet18-7", "models/train/vgg11-0"]
     assert (prepared / "reports/train/my-notes").is_dir() and (prepared / "models/train/simpler-0").is_dir()
+
+
+def limited(network: torch.nn.Module, images: int) -> None:
+    """A GPU with room for so many images: torch's own error beyond."""
+
+    def check(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    network.register_forward_pre_hook(check)
+
+
+def test_a_batch_that_is_too_large_goes_in_halves() -> None:
+    """Once, with the gradient of the whole batch; and no further."""
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), rng.integers(0, 2, 8)
+    images = training.Images(pixels, labels, np.arange(6), np.arange(6, 8))
+
+    def trained(room: int) -> training.Training:
+        network = networks.build("simpler", classes=2, size=64, padding="none", seed=0)
+        limited(network, room)
+        plan = training.Plan(1, 6, 1e-3, 0.1, 10, False, 0)
+        work = training.Training(network, images, plan, torch.device("cpu"))
+        list(work.epochs())
+        return work
+
+    whole, halves = trained(6), trained(3)
+    assert (whole.at_once, halves.at_once) == (6, 3)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(halves.network.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    with pytest.raises(memory.OutOfMemory, match="3 image"):
+        trained(2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -459,7 +460,7 @@ def _section(kind: type, mapping: object, where: str) -> Any:
             f"params.yaml: {where.rstrip('.') or 'the file'} is {mapping!r}; allowed: a mapping of settings"
         )
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     for key in mapping:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
@@ -471,6 +472,11 @@ def _section(kind: type, mapping: object, where: str) -> Any:
             f"params.yaml: missing key {where}{missing[0]}; `citylens use demo` writes one with all of them"
         )
     return kind(**{name: _value(hints[name], mapping[name], where + name) for name in fields})
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _value(hint: Any, value: object, key: str) -> Any:

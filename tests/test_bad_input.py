@@ -422,7 +422,7 @@ def test_a_missing_setting_is_named() -> None:
         settings.parse(mapping)
 
 
-@hypothesis.settings(max_examples=30)
+@hypothesis.settings(max_examples=30, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

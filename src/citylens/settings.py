@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import re
 import reprlib
@@ -558,7 +559,7 @@ def _section(kind: type, mapping: object, where: str) -> Any:
             f"params.yaml: {where.rstrip('.') or 'the file'} is {shown(mapping)}; allowed: a mapping of settings"
         )
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     for key in mapping:
         if key not in fields:
             name = key[:100] if isinstance(key, str) else shown(key)
@@ -571,6 +572,11 @@ def _section(kind: type, mapping: object, where: str) -> Any:
             f"params.yaml: missing key {where}{missing[0]}; `citylens use demo` writes one with all of them"
         )
     return kind(**{name: _value(hints[name], mapping[name], where + name) for name in fields})
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _value(hint: Any, value: object, key: str) -> Any:

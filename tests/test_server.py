@@ -102,7 +102,7 @@ def test_the_registry_is_the_same_and_its_networks_load(plan: server.Plan, study
         tags = {key: _tags(one.tags) for key, one in found.items()}
         seen[address] = (
             tags,
-            _predicted(places.place(address, study.folder).address, found["simpler-1"].version, tmp_path),
+            _predicted(places.place(address, study.folder).address, str(found["simpler-1"].version), tmp_path),
         )
     assert seen[None] == seen[plan.address]
     assert set(seen[None][0]) == {"simpler-0", "simpler-1"}

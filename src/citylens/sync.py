@@ -50,9 +50,10 @@ def sync(settings: Settings) -> list[str]:
 
 @contextmanager
 def _reached(where: places.Place) -> Iterator[None]:
-    """MLflow's failures, as what the user can do something about."""
+    """MLflow's failures, as what the user can do something about; who asks for a sync would rather wait than ask again."""
     try:
-        yield
+        with places.patient():
+            yield
     except (InputError, KeyboardInterrupt):
         raise
     except Exception as error:

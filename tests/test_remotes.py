@@ -226,7 +226,8 @@ def test_damage_in_a_remote_is_named_and_mended(source: Clone, remotes: dict[str
     assert f"({MASKS})" in printed and "1 damaged, 0 missing" in printed
     clone = _elsewhere(source, f"refusing-{name}", remote)
     clone.run("dvc", "remote", "modify", "--local", name, "verify", "true")
-    assert "data/explain/resnet18-0" in clone.run("dvc", "pull", "--remote", name, status=1)
+    refused = clone.run("dvc", "pull", "--remote", name, status=1)  # names the output, or on S3 the object
+    assert "data/explain/resnet18-0" in refused or versions.md5(source.folder / MASKS) in refused
     assert not _object(clone.folder / ".dvc/cache", source, MASKS).exists()
     source.run("citylens", "verify", "--remote", name, "--remove", status=1)
     source.run("dvc", "push", "--remote", name)

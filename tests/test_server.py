@@ -39,6 +39,7 @@ def study(plan: server.Plan, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.run("dvc", "repro")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CITYLENS_TRACKING", plan.address)
+        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine is no outage here
         for stage in LIVE:
             clone.run("dvc", "repro", "--force", "--single-item", stage)
         made = clone.run("citylens", "sync")
@@ -69,6 +70,7 @@ def _everything(client: Any, experiment: str) -> dict[str, Any]:
         history = {
             name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
             for name in run.data.metrics
+            if name != "speed"  # images a second, which only a stage that runs can tell
         }
         runs[run.data.tags["citylens.name"]] = {
             "status": run.info.status,
@@ -102,7 +104,7 @@ def test_the_registry_is_the_same_and_its_networks_load(plan: server.Plan, study
         tags = {key: _tags(one.tags) for key, one in found.items()}
         seen[address] = (
             tags,
-            _predicted(places.place(address, study.folder).address, found["simpler-1"].version, tmp_path),
+            _predicted(places.place(address, study.folder).address, str(found["simpler-1"].version), tmp_path),
         )
     assert seen[None] == seen[plan.address]
     assert set(seen[None][0]) == {"simpler-0", "simpler-1"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import signal
 import sys
 import tempfile
 import time
@@ -125,7 +126,7 @@ def _database(plan: Plan, programs: Path, password: str) -> Iterator[Popen[bytes
         [*map(str, command)],
         plan.folder / "postgres.log",
         lambda: processes.listens(plan.database_port),
-        environment={"PGDATA": str(cluster)},
+        stop=signal.SIGINT,  # PostgreSQL then waits for nobody who is still connected
         cwd="/",
         **how,
     ) as process:

@@ -37,23 +37,23 @@ def sync(settings: Settings) -> list[str]:
         raise InputError("CITYLENS_TRACKING is off; allowed for sync: an MLflow address, or unset")
     where, experiment = places.place(address), settings.tracking.experiment
     places.hush()
-    with places.patient():  # nobody waits for a stage here, and a busy server is no dead one
-        with reached(where):
-            client, identity = places.connect(where, experiment)
-            entries = {name: entry for name, entry in _entries().items() if not _run_of(client, identity, entry)}
-        made = [name for name, entry in entries.items() if _here(entry)]
-        for name in made:
-            _make(where, settings, entries[name])
-        with reached(where):
-            _register(client, identity)
+    with reached(where):
+        client, identity = places.connect(where, experiment)
+        entries = {name: entry for name, entry in _entries().items() if not _run_of(client, identity, entry)}
+    made = [name for name, entry in entries.items() if _here(entry)]
+    for name in made:
+        _make(where, settings, entries[name])
+    with reached(where):
+        _register(client, identity)
     return made
 
 
 @contextmanager
 def reached(where: places.Place) -> Iterator[None]:
-    """MLflow's failures, as what the user can do something about."""
+    """MLflow's failures, as what the user can do something about; who asks for a sync would rather wait than ask again."""
     try:
-        yield
+        with places.patient():
+            yield
     except (InputError, KeyboardInterrupt):
         raise
     except Exception as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +56,7 @@ def server(
     *,
     environment: Mapping[str, str] | None = None,
     patience: float = 120,
+    stop: signal.Signals = signal.SIGTERM,
     **how: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own that is ready when the block begins, and gone when it has ended.
@@ -81,18 +84,17 @@ def server(
             time.sleep(0.1)
         yield process
     finally:
-        _stop(process)
+        _stop(process, stop)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Asks first: SIGTERM lets PostgreSQL's sessions end, MLflow's workers with their parent."""
-    if process.poll() is None:
-        process.terminate()
-    try:
+def _stop(process: subprocess.Popen[bytes], asking: signal.Signals) -> None:
+    """Asks first; what of its session is still there after a while is killed."""
+    process.send_signal(asking)
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOPPING)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def listens(port: int) -> bool:

@@ -66,6 +66,7 @@ def _holding(project: Path) -> Iterator[str]:
             yield from (f"{secret} in {path}" for secret in PLANTED if secret.encode() in content)
 
 
+@pytest.mark.integration
 def test_secrets_of_the_environment_stay_there(project: Path) -> None:
     printed = _prepare(project)
     assert (project / "mlflow.db").is_file() and list(project.glob("mlartifacts/*/artifacts/tables/splits.csv"))
@@ -75,6 +76,7 @@ def test_secrets_of_the_environment_stay_there(project: Path) -> None:
     assert "config.local" not in listed and ".citylens" not in listed and "mlflow.db" not in listed
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "address", [SECRETS["MLFLOW_TRACKING_URI"], SECRETS["SERVER_DATABASE"]], ids=["http", "database"]
 )

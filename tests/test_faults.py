@@ -279,7 +279,9 @@ def test_a_read_only_reports_folder(study: Clone, copy: Clone) -> None:
 
 
 def test_a_changed_byte_in_the_packed_images(study: Clone, copy: Clone) -> None:
+    copy.run("dvc", "checkout", "--relink")
     spoil(copy.folder / "data/prepare/images.npy", lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+    assert "data/prepare/images.npy was damaged" in copy.run("citylens", "check")
     copy.run("dvc", "repro")
     assert copy.outputs() == study.outputs()
     assert (copy.folder / "data/prepare/images.npy").read_bytes() == (
@@ -289,8 +291,10 @@ def test_a_changed_byte_in_the_packed_images(study: Clone, copy: Clone) -> None:
 
 def test_half_a_mask_file(study: Clone, copy: Clone) -> None:
     masks = Path("data/explain/resnet18-0/masks.npy")
+    copy.run("dvc", "checkout", "--relink")
     spoil(copy.folder / masks, lambda content: content[: len(content) // 2])
     assert "not a whole .npy array" in copy.run("citylens", "compare", status=1)
+    assert f"{masks} was damaged" in copy.run("citylens", "check")
     copy.run("dvc", "repro")
     assert copy.outputs() == study.outputs()
     np.testing.assert_array_equal(np.load(copy.folder / masks), np.load(study.folder / masks))

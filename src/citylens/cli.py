@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as acquire.path=photos or train.epochs=10")
     use.set_defaults(run=_use)
     commands.add_parser("sync", help="make whatever MLflow runs of dvc.lock are missing").set_defaults(run=_sync)
-    check = commands.add_parser("check", help="whether raw data are those that the results were made from")
+    check = commands.add_parser(
+        "check", help="whether raw data are those that results were made from, and the cache is whole"
+    )
     check.add_argument("--accept", action="store_true", help="what changed is a new version")
     check.set_defaults(run=_check)
     fetch = commands.add_parser("fetch", help="download a scene parser's weights into segment.path")
@@ -242,9 +244,12 @@ def _sync(chosen: argparse.Namespace) -> None:
 
 def _check(chosen: argparse.Namespace) -> None:
     from citylens.raw import check
+    from citylens.verify import mend
 
     for path in check(chosen.accept):
         print(f"check: {path} is taken as a new version")
+    for finding in mend():
+        print(f"check: {finding.path} was damaged, in DVC's cache too; it is taken away, to be made again or pulled")
 
 
 def _fetch(chosen: argparse.Namespace) -> None:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citylens.adapters import versions
+from citylens.adapters import files, versions
 from citylens.settings import InputError
 
 DAMAGED, MISSING, DIFFERENT = "damaged", "missing", "different"
 AT_ONCE = 8
+WHOLE = Path(".citylens/whole.json")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,41 @@ class Store:
             if output.md5.endswith(".dir"):
                 found |= {md5: f"{output.path}/{name}" for name, md5 in self.listing(output.md5).items()}
         return found
+
+
+def mend() -> list[Finding]:
+    """Takes damaged objects of the cache away, with the same files in the workspace, so that `dvc repro` makes them again.
+
+    DVC would hand such an object out as if it were whole. What was whole before, and has its size and time still, is not read.
+    """
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        outputs = [output for output in _outputs(repo) if output.cached]
+        cache = Store(repo.cache.local)
+        objects = cache.objects(outputs)
+        stamps = {md5: stamp for md5 in objects if (stamp := _stamp(Path(cache.location(md5))))}
+        whole = _read(WHOLE)
+        states = {md5: cache.state(md5) for md5, stamp in stamps.items() if whole.get(md5) != stamp}
+        damaged = {md5 for md5, state in states.items() if state == DAMAGED}
+        _remove(cache, outputs, objects, damaged)
+    files.write_json(WHOLE, {md5: stamp for md5, stamp in stamps.items() if md5 not in damaged})
+    return [Finding(DAMAGED, cache.location(md5), objects[md5]) for md5 in sorted(damaged)]
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(files.read_json(path))
+    except (InputError, TypeError, ValueError):
+        return {}
 
 
 def _refused() -> tuple[type[Exception], ...]:

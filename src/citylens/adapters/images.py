@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from citylens.settings import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LARGEST = 178.0  # megapixels; beyond, Pillow itself takes a file for a decompression bomb
+CHUNK = 1 << 17  # bytes; most photographs come in one piece
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _ROTATES_BY_A_QUARTER = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
@@ -40,7 +43,7 @@ def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
     Raises:
         InputError: no such file, empty, no image, or larger than `max_megapixels`.
     """
-    with _opened(path, max_megapixels) as image:
+    with _file(path) as file, _opened(file, path, max_megapixels) as image:
         width, height = image.size
         try:
             orientation = image.getexif().get(_ORIENTATION)  # a PNG's stands behind its pixels
@@ -49,7 +52,9 @@ def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
         if orientation in _ROTATES_BY_A_QUARTER:
             width, height = height, width
         codec = str(image.format).lower()
-    return Header(width, height, "jpeg" if codec == "mpo" else codec, _sha256(path))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Header(width, height, "jpeg" if codec == "mpo" else codec, digest)
 
 
 def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
@@ -58,7 +63,7 @@ def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.ui
     Raises:
         InputError: no such file, empty, no image, truncated, or larger than `max_megapixels`.
     """
-    with _opened(path, max_megapixels) as image:
+    with _file(path) as file, _opened(file, path, max_megapixels) as image:
         try:
             upright = ImageOps.exif_transpose(image)
             return np.array(_eight_bit(upright, path).convert("RGB"))
@@ -74,7 +79,7 @@ def read_labels(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np
     Raises:
         InputError: as `read_rgb`, or not one byte a pixel.
     """
-    with _opened(path, max_megapixels) as image:
+    with _file(path) as file, _opened(file, path, max_megapixels) as image:
         if image.mode not in ("L", "P"):
             raise InputError(f"{path}: a label map of mode {image.mode}; allowed: one byte a pixel (mode L or P)")
         try:
@@ -95,18 +100,23 @@ def write_png(path: Path | str, image: NDArray[np.uint8]) -> None:
         Image.fromarray(image).save(draft, "PNG")
 
 
-@contextmanager
-def _opened(path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
-    path = Path(path)
-    if not path.is_file():
+def _file(path: Path | str) -> BufferedReader:
+    if not os.path.isfile(path):  # noqa: PTH113 - a Path's own costs time; and whoever opens a pipe waits
         raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
+    file: BufferedReader = BufferedReader(FileIO(path), CHUNK)
+    if os.fstat(file.fileno()).st_size == 0:
+        file.close()
         raise InputError(f"{path}: empty (0 bytes)")
+    return file
+
+
+@contextmanager
+def _opened(file: BufferedReader, path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # The limit below is ours, and named; Pillow's own warning would come on top.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{path}: far above {max_megapixels:g} megapixels (acquire.max_megapixels)") from None
     except Exception:
@@ -134,8 +144,3 @@ def _eight_bit(image: Image.Image, path: Path | str) -> Image.Image:
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise InputError(f"{path}: pixels of mode {image.mode}; allowed: 8 or 16 bits a channel")
     return Image.fromarray((values >> 8).astype(np.uint8))
-
-
-def _sha256(path: Path | str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -344,6 +344,17 @@ def test_raw_data_edited_by_accident(study: Clone, tmp_path: Path) -> None:
     assert "taken as a new version" in clone.run("citylens", "check", "--accept")
 
 
+def test_a_remote_that_is_down(study: Clone, copy: Clone, tmp_path: Path) -> None:
+    copy.run("dvc", "remote", "add", "--default", "team", f"ssh://127.0.0.1:{free_port()}/srv")
+    push = started(copy, "dvc", "push")
+    printed, _ = push.communicate(timeout=SECONDS)
+    assert push.returncode and "ERROR" in printed
+    copy.run("dvc", "remote", "modify", "team", "url", str(tmp_path / "remote"))
+    copy.run("dvc", "push")
+    assert "Everything is up to date" in copy.run("dvc", "push")
+    assert copy.outputs() == study.outputs()
+
+
 def test_memory_that_runs_out_is_said(copy: Clone) -> None:
     """The address space ends below what training needs, even with half a batch."""
     forget(copy, "train@resnet18-0")

@@ -62,17 +62,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"citylens {title}: {masking.masked(str(error))}", file=sys.stderr)
         return error.status
-    except (OSError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno not in DISK:
-            raise
-        reason = (
-            f"{error.strerror}: {error.filename or 'while writing'}" if isinstance(error, OSError) else "out of memory"
-        )
-        print(f"citylens {title}: {reason}; nothing was half written, and the same command goes on", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"citylens {title}: stopped; what was finished stays, and the same command goes on", file=sys.stderr)
         return 130
+    except Exception as error:
+        short = _shortage(error)
+        if short is None:
+            raise
+        print(f"citylens {title}: {short}; nothing was half written, and the same command goes on", file=sys.stderr)
+        return 1
+
+
+def _shortage(error: Exception) -> str | None:
+    """What the machine has too little of, or forbids; None where the error is another."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.strerror}: {error.filename or 'while writing'}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
+        return "out of memory"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,14 +181,16 @@ def _run_stage(chosen: argparse.Namespace) -> None:
             f"network {chosen.network} is not in params.yaml's study.networks: {', '.join(loaded.study.networks)}"
         )
     name = _dvc_name(chosen.command, item)
+    watch = edits.Watch(name)
     module = importlib.import_module(f"citylens.stages.{chosen.command}")
     if not hasattr(module, "track"):
-        with edits.refused(name):
-            module.run(loaded, tracker.Silent(), *item)
+        module.run(loaded, tracker.Silent(), *item)
+        watch.check()
         return
-    with tracker.start(name, loaded) as run, edits.refused(name):
+    with tracker.start(name, loaded) as run:
         module.run(loaded, run, *item)
         module.track(loaded, run, *item)
+        watch.check()
 
 
 def _dvc_name(command: str, item: tuple[Any, ...]) -> str:

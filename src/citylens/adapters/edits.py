@@ -6,8 +6,6 @@ DVC notes a stage's dependencies as they are when it ends: what was edited meanw
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,26 @@ from citylens.adapters import versions
 from citylens.settings import InputError
 
 
-@contextmanager
-def refused(stage: str) -> Iterator[None]:
-    """A block at whose end a stage's dependencies and parameters are what they were at its start.
+class Watch:
+    """What a stage depends on, as it is when the watch begins: before the stage's code is imported."""
 
-    Raises:
-        InputError: names what changed; the results lie on disk, but DVC does not record them.
-    """
-    before = _state(stage)
-    yield
-    after = _state(stage)
-    changed = [path for path, state in before.items() if after.get(path) != state]
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise InputError(
-            f"{changed[0]}{more} changed while the stage ran, so its results belong to no version. Run it again; or undo "
-            f"the change, and `dvc commit --force {stage}` takes the results as they are"
-        )
+    def __init__(self, stage: str) -> None:
+        self.stage, self.before = stage, _state(stage)
+
+    def check(self) -> None:
+        """Dependencies and parameters are what they were.
+
+        Raises:
+            InputError: names what changed; the results lie on disk, but DVC does not record them.
+        """
+        after = _state(self.stage)
+        changed = [path for path, state in self.before.items() if after.get(path) != state]
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise InputError(
+                f"{changed[0]}{more} changed while the stage ran, so its results belong to no version. Run it again; or undo "
+                f"the change, and `dvc commit --force {self.stage}` takes the results as they are"
+            )
 
 
 def _state(stage: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ DVC notes a stage's dependencies as they are when it ends: what was edited meanw
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class Watch:
 
 
 def _state(stage: str) -> dict[str, Any]:
-    """Size, time of change and inode of every file that the stage depends on, and the values of its parameters."""
+    """Size and time of change of every file that the stage depends on, and the values of its parameters."""
     declared = versions.declared().get(stage)
     if declared is None:
         return {}
@@ -49,9 +48,7 @@ def _state(stage: str) -> dict[str, Any]:
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
     """Of a file, or of all files below a folder; none where nothing lies."""
-    if not path.is_dir():
-        return [_stamp(path)] if path.exists() else []
-    return sorted(_stamp(Path(root, name)) for root, _, names in os.walk(path, followlinks=True) for name in names)
+    return sorted(_stamp(file) for file in versions.files_below(path)) if path.exists() else []
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

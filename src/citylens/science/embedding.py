@@ -54,23 +54,24 @@ def embed(
     Returns:
         (N, 2) float32; all zero for fewer than four vectors, which have no neighbours to keep.
     """
+    import joblib
+    from openTSNE import TSNE
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
 
     if len(vectors) < 4:
         return np.zeros((len(vectors), 2), np.float32)
     kept = min(components, *vectors.shape)
     reduced = PCA(kept, svd_solver="full", random_state=seed).fit_transform(vectors)
-    # "pca" scales the start to 1e-4 and keeps runs alike; "auto" sets the step by the number of points.
+    exaggerated = min(250, iterations // 2)
     tsne = TSNE(
-        2,
         perplexity=min(perplexity, (len(vectors) - 1) / 3),
-        max_iter=iterations,
-        init="pca",
-        learning_rate="auto",
+        early_exaggeration_iter=exaggerated,
+        n_iter=iterations - exaggerated,
+        initialization="pca",
         random_state=seed,
+        n_jobs=joblib.cpu_count(),
     )
-    return np.asarray(tsne.fit_transform(reduced.astype(np.float32)), np.float32)
+    return np.asarray(tsne.fit(reduced.astype(np.float32)), np.float32)
 
 
 def neighbour_agreement(

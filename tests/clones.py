@@ -34,6 +34,19 @@ class Clone:
             subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
         self.run("citylens", "use", profile, *changes)
 
+    @classmethod
+    def at(cls, folder: Path) -> Clone:
+        """One that is already there."""
+        clone = object.__new__(cls)
+        clone.folder = folder
+        return clone
+
+    def copy(self, folder: Path, *without: str) -> Clone:
+        """A copy that shares no file with this one, but for names that match a pattern; runs are not copied."""
+        left = shutil.ignore_patterns("tracking-*", "mlflow.db*", "mlartifacts", *without)
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=left)
+        return Clone.at(folder)
+
     def environment(self, **variables: str) -> dict[str, str]:
         """This process's, with the clone's own sources and these variables."""
         environment = os.environ | {

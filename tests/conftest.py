@@ -1,6 +1,29 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
+from filelock import FileLock
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from clones import Clone
+
+os.environ.pop("CITYLENS_TRACKING", None)  # what tests make is nothing for a team's server
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Clone:
+    """A clone in which the smoke study has run, once for the workers of a test run together. Tests change copies of it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if done.exists():
+            return Clone.at(folder)
+        clone = Clone(folder)
+        clone.run("dvc", "repro")
+        done.touch()
+        return clone

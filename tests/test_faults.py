@@ -27,26 +27,14 @@ SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def study(finished: Clone) -> Clone:
     """A clone in which nothing went wrong."""
-    clone = Clone(tmp_path_factory.mktemp("undisturbed"))
-    clone.run("dvc", "repro")
-    return clone
+    return finished
 
 
 @pytest.fixture
 def copy(study: Clone, tmp_path: Path) -> Clone:
-    """A copy of its own of the finished study; nothing in it is linked to the original."""
-    return copied(study, tmp_path / "copy")
-
-
-def copied(study: Clone, folder: Path) -> Clone:
-    shutil.copytree(
-        study.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tracking-*", "mlflow.db*", "mlartifacts")
-    )
-    clone = Clone.__new__(Clone)
-    clone.folder = folder
-    return clone
+    return study.copy(tmp_path / "copy")
 
 
 def items(stage: str) -> list[str]:
@@ -121,7 +109,7 @@ def test_kill_in_a_stage(study: Clone, victim: Clone, stage: str, delay: float) 
 
 @pytest.fixture(scope="module")
 def victim(study: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    return copied(study, tmp_path_factory.mktemp("victim") / "copy")
+    return study.copy(tmp_path_factory.mktemp("victim") / "copy")
 
 
 @contextmanager
@@ -142,7 +130,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 def test_a_full_disk(study: Clone, tmp_path: Path, stage: str) -> None:
     command = STAGES[stage.split("@")[0]]["cmd"].split()[:2] + stage.replace("-", "@").split("@")[1:]
     with small_disk(tmp_path / "disk", 1000):
-        clone = copied(study, tmp_path / "disk/copy")
+        clone = study.copy(tmp_path / "disk/copy")
         forget(clone, stage)
         free = shutil.disk_usage(tmp_path / "disk").free
         ballast = tmp_path / "disk/ballast"
@@ -189,10 +177,8 @@ def test_a_tracking_server_that_goes_down(study: Clone, copy: Clone, moment: str
         os.killpg(server.pid, signal.SIGKILL)
     running = started(copy, "dvc", "repro", "-s", "train@resnet18-0", **address)
     if moment != "start":
-        state = copy.folder / ".citylens/train/resnet18-0"
         network = copy.folder / "models/train/resnet18-0/network.safetensors"
         wait_for((lambda: stage_process(copy)) if moment == "middle" else network.exists, moment)
-        del state
         time.sleep(4 if moment == "middle" else 0)
         os.killpg(server.pid, signal.SIGKILL)
     printed, _ = running.communicate(timeout=SECONDS)

@@ -60,10 +60,9 @@ def _commit(clone: Clone, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def source(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone that has run the study, its dvc.lock and reports committed."""
-    clone = Clone(tmp_path_factory.mktemp("remotes") / "source")
-    clone.run("dvc", "repro")
+    clone = finished.copy(tmp_path_factory.mktemp("remotes") / "source")
     _commit(clone, "results")
     return clone
 
@@ -97,8 +96,7 @@ def remotes(source: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def _elsewhere(source: Clone, name: str, *remotes: Remote) -> Clone:
     """A git clone beside the source, with nothing but what is in git."""
-    clone = object.__new__(Clone)
-    clone.folder = source.folder.parent / name
+    clone = Clone.at(source.folder.parent / name)
     subprocess.run(["git", "clone", "-q", source.folder, clone.folder], check=True)
     for remote in remotes:
         remote.unlock(clone)
@@ -246,8 +244,7 @@ def test_other_repositories_take_masks_a_segmentation_and_a_network(
     source.run("dvc", "push", "--remote", "folder")
     source.run(*AS_SOMEONE, "tag", "-a", "resnet18-0@v1.0.0", "-m", "first")
     upstream = _elsewhere(source, "upstream")
-    other = object.__new__(Clone)
-    other.folder = tmp_path / "other"
+    other = Clone.at(tmp_path / "other")
     other.folder.mkdir()
     other.run("git", "init", "-q")
     other.run("dvc", "init", "-q")

@@ -50,7 +50,8 @@ fuzz: $(INSTALLED)
 
 audit: $(INSTALLED)
 	.ci/audit
-# What is edited and not yet committed goes along; PYTHONPATH comes before the editable install.
+# Never to a team's server. What is edited and not yet committed goes along; PYTHONPATH comes before the editable install.
+smoke: export CITYLENS_TRACKING :=
 smoke: $(INSTALLED)
 	@set -e; clone=$$(mktemp -d); trap 'rm -rf "$$clone"' EXIT; \
 	git clone --quiet --shared . "$$clone"; \
@@ -94,4 +95,6 @@ lock: $(INSTALLED)
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .citylens reports/data_docs
+# What `make server` holds stays.
+	rm -rf $(VENV) reports/data_docs
+	[ ! -d .citylens ] || find .citylens -mindepth 1 -maxdepth 1 ! -name server -exec rm -rf {} +

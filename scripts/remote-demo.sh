@@ -23,7 +23,7 @@ RCLONE_AUTH_KEY="\"$AWS_ACCESS_KEY_ID,$AWS_SECRET_ACCESS_KEY\"" \
 	rclone serve s3 --addr "127.0.0.1:$port" --config /dev/null "$demo/s3" 2>"$demo/log" &
 server=$!
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_RESPONSE_CHECKSUM_VALIDATION=when_required
-unset CITYLENS_TRACKING
+export CITYLENS_TRACKING=sqlite:///mlflow.db
 
 # A copy of the workspace with the workspace's cache, as it is now, committed or not.
 git clone --quiet "$here" "$demo/first"

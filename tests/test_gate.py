@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from citylens import cli, gating, settings
+from citylens.adapters import versions
 from citylens.science import gate
 from citylens.settings import InputError
 
@@ -283,6 +284,22 @@ def stale(folder: Path) -> None:
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
 
 
+def half_reproduced(folder: Path) -> None:
+    """Networks were trained anew; the masks are those of the ones before."""
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  all:\n    cmd: x\n    outs: [models/train/vgg11-0]\n"
+        "  explain:\n    cmd: x\n    deps: [models/train/vgg11-0]\n    outs: [data/explain/vgg11-0]\n"
+        "  compare:\n    cmd: x\n    deps: [data/explain/vgg11-0]\n    outs: [reports/compare/all_pairs.csv]\n"
+    )
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    masks = {"path": "data/explain/vgg11-0", "md5": "masks"}
+    weights = {"path": "models/train/vgg11-0", "md5": "those before"}
+    table = {"path": "reports/compare/all_pairs.csv", "md5": versions.md5(folder / "reports/compare/all_pairs.csv")}
+    lock["stages"]["explain"] = {"cmd": "x", "deps": [weights], "outs": [masks]}
+    lock["stages"]["compare"] = {"cmd": "x", "deps": [masks], "outs": [table]}
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -296,8 +313,9 @@ def stale(folder: Path) -> None:
         (lambda folder: (folder / "reports/measure/object_ratio.csv").write_text("a\n1\n"), "column ratio is missing"),
         (lambda folder: (folder / "params.yaml").unlink(), "params.yaml: no such file"),
         (stale, "STALE: all ran with another src/code.py"),
+        (half_reproduced, "STALE: explain ran with another models/train/vgg11-0"),
     ],
-    ids=["other data", "no lock", "missing", "no JSON", "no column", "no settings", "stale"],
+    ids=["other data", "no lock", "missing", "no JSON", "no column", "no settings", "stale", "half reproduced"],
 )
 def test_what_cannot_be_compared_ends_with_2(
     history: Path, capsys: pytest.CaptureFixture[str], spoil, said: str

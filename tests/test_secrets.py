@@ -100,6 +100,7 @@ def test_sync_shows_no_password_of_the_address(
     ("text", "shown"),
     [
         ("at postgresql+psycopg://me:pass@db.example.org/x", "at postgresql+psycopg://***@db.example.org/x"),
+        ("https://ghp_0123@example.org/x and ssh://me@host", "https://***@example.org/x and ssh://me@host"),
         ("postgresql://db/x?user=me&password=pass&port=1", "postgresql://db/x?user=me&password=***&port=1"),
         ("key aws-Secret/Key+0001 and aws-Secret%2FKey%2B0001", "key *** and ***"),
         ("wrong password p@ssword-0004 or p%40ssword-0004", "wrong password *** or ***"),
@@ -113,7 +114,7 @@ def test_what_is_masked(text: str, shown: str) -> None:
 
 def test_a_password_in_params_yaml_is_refused_since_git_has_it(project: Path) -> None:
     mapping = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for address in (SECRETS["MLFLOW_TRACKING_URI"], "postgresql://db/x?user=me&password=pass"):
+    for address in (SECRETS["MLFLOW_TRACKING_URI"], "https://ghp_0123@host", "postgresql://db/x?user=me&password=pass"):
         mapping["tracking"]["address"] = address
         with pytest.raises(InputError, match=r"tracking\.address has a password in it.*CITYLENS_TRACKING"):
             settings.parse(mapping)

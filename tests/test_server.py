@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,7 @@ def test_the_registry_is_the_same_and_its_networks_load(plan: server.Plan, study
 
 LOAD = """
 import sys
+import time
 import mlflow, numpy as np
 network = mlflow.pyfunc.load_model(f"models:/citylens-simpler/{sys.argv[1]}", suppress_warnings=True)
 print(network.predict(np.load("images.npy")).drop(columns="mask").to_json())
@@ -154,3 +157,39 @@ def test_a_missing_password_and_a_wrong_one_are_refused(plan: server.Plan, monke
         pass
     with pytest.raises(InputError, match=f"PostgreSQL refuses: .* allowed for {server.PASSWORD}"):
         server._make_database(plan, "another password")
+
+
+def test_servers_end_with_who_started_them_even_when_that_is_killed(tmp_path: Path) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is not here")
+    log = tmp_path / "log"
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, log], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    process = Path("/proc") / starter.stdout.readline().strip()
+    assert _runs(process)
+    starter.kill()
+    starter.wait()
+    until = time.monotonic() + 20
+    while _runs(process) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _runs(process)
+
+
+def _runs(process: Path) -> bool:
+    try:
+        return (process / "cmdline").read_bytes() != b""  # what died and waits to be collected has none
+    except OSError:
+        return False
+
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from citylens.adapters import processes
+with processes.server(["sleep", "600"], Path(sys.argv[1]), lambda: True) as process:
+    cmdline = Path("/proc", str(process.pid), "cmdline")
+    while not cmdline.read_bytes().startswith(b"sleep"):
+        time.sleep(0.01)
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""

@@ -1,6 +1,7 @@
 """Runs, models and registry in a real MLflow database, made by stages under a real DVC."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -188,6 +189,18 @@ def test_sync_makes_what_is_missing_and_nothing_twice(here, client, synced):
         "tables/history.json",
     ]
     assert json.loads(tags["mlflow.loggedArtifacts"])[0] == {"path": "tables/history.json", "type": "table"}
+
+
+def test_settings_of_a_stage_that_ran_before_the_others_are_told(here, monkeypatch):
+    """dvc.lock may hold a study without the network that an older entry names, and settings that are none any more."""
+    from citylens import sync
+
+    entry = versions.recorded(here)["train@simple-0"]
+    old = dataclasses.replace(entry, params={"params.yaml": {"report.thumbnail_network": "vgg11"}})
+    monkeypatch.setattr(versions, "recorded", lambda: {"report": old, entry.name: entry})
+    assert sync._settings_of(entry).train.learning_rate == 0.00001
+    none = dataclasses.replace(entry, params={"params.yaml": {"train.learning_rate": "fast"}})
+    assert not sync._make(places.place(None, here), settings.load(), none)
 
 
 def test_networks_are_registered_once_with_their_versions(here, client, synced):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -34,6 +35,7 @@ STAGES = {
 PER_NETWORK = ("train", "explain", "embed")
 CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")  # torch's own errors say
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "true",
@@ -52,8 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     it was stopped."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    gc.set_threshold(
+        50_000
+    )  # the imports of a stage make few cycles, and many objects to look for them among: 15 % of its start
     chosen = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that drafts are swept up
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda got, _: sys.exit(128 + got))  # so that drafts are swept up and servers stopped
     title = " ".join(str(part) for part in (chosen.command, *_item(chosen)))
     try:
         return int(chosen.run(chosen) or 0)
@@ -77,7 +84,7 @@ def _shortage(error: Exception) -> str | None:
     """What the machine has too little of, or forbids; None where the error is another."""
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.strerror}: {error.filename or 'while writing'}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
+    if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY):
         return "out of memory"
     return None
 
@@ -176,10 +183,9 @@ def _run_stage(chosen: argparse.Namespace) -> None:
     _keep_memory()
 
     loaded, item = settings.load(), _item(chosen)
-    if chosen.command in PER_NETWORK and chosen.network not in loaded.study.networks:
-        raise InputError(
-            f"network {chosen.network} is not in params.yaml's study.networks: {', '.join(loaded.study.networks)}"
-        )
+    if chosen.command in PER_NETWORK and item not in loaded.study.trained:
+        named = ", ".join(settings.key(*trained) for trained in loaded.study.trained)
+        raise InputError(f"{settings.key(*item)} is not in params.yaml's study; allowed: {named}")
     name = _dvc_name(chosen.command, item)
     watch = edits.Watch(name)
     module = importlib.import_module(f"citylens.stages.{chosen.command}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,12 @@ def _stale(folder: Path, gate: Gate) -> Iterator[str]:
     """Stages behind the metrics whose results are not those of the code, settings and reports that lie here."""
     declared, recorded = versions.declared(folder), versions.recorded(folder)
     params = versions.read_yaml(folder / "params.yaml") or {}
-    made = {path for stage in declared.values() for path in stage.outs}
+    made = {
+        path: recorded[name].outs.get(path)
+        for name, stage in declared.items()
+        if name in recorded
+        for path in stage.outs
+    }
     for name in _behind(declared, {metric.file for metric in gate.metrics}):
         entry = recorded.get(name)
         if entry is None:
@@ -128,11 +133,19 @@ def _stale(folder: Path, gate: Gate) -> Iterator[str]:
         sources = {path: md5 for path, md5 in entry.deps.items() if path not in made and not (folder / path).is_dir()}
         files = {path: md5 for path, md5 in sources.items() if path.startswith("src/") or (folder / path).exists()}
         files |= {path: md5 for path, md5 in entry.outs.items() if path.startswith("reports/")}
+        files |= {path: md5 for path, md5 in entry.deps.items() if _all_here(folder, path, made)}
         changed = [path for path, md5 in files.items() if versions.md5(folder / path) != md5]
+        changed += [path for path, md5 in entry.deps.items() if made.get(path, md5) != md5]
         keys = entry.params.get("params.yaml", {})
         changed += [key for key, value in keys.items() if versions.look_up(params, key) != value]
         if changed:
             yield f"STALE: {name} ran with another {changed[0]}; `make repro` runs it again"
+
+
+def _all_here(folder: Path, path: str, made: Iterable[str]) -> bool:
+    """Whether the path holds outputs of several stages, such as data/explain, and none of them is still to be pulled."""
+    parts = [out for out in made if out.startswith(f"{path}/")]
+    return bool(parts) and all((folder / out).exists() for out in parts)
 
 
 def _behind(declared: dict[str, versions.Declared], files: set[str]) -> list[str]:

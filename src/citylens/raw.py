@@ -30,7 +30,9 @@ def check(accept: bool = False) -> list[str]:
     Raises:
         InputError: names the files that changed, unless they are accepted.
     """
-    recorded = {path: md5 for entry in versions.recorded().values() for path, md5 in entry.deps.items()}
+    declared, entries = versions.declared(), versions.recorded()
+    known = [entry for name, entry in entries.items() if name in declared]
+    recorded = {path: md5 for entry in known for path, md5 in entry.deps.items()}
     changed = {path: said for path in _raw() if (said := _compare(path, recorded.get(path), accept))}
     if changed and not accept:
         raise InputError(
@@ -48,13 +50,22 @@ def _raw() -> list[str]:
     return [
         path
         for path in read
-        if not any(path == out or path.startswith(f"{out}/") for out in made) and not _in_git(path)
+        if not path.startswith("src/") and not any(_overlap(path, out) for out in made) and not _in_git(path)
     ]
 
 
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
 def _in_git(path: str) -> bool:
-    done = subprocess.run(["git", "ls-files", "--", path], capture_output=True, text=True, check=False)
-    return bool(done.stdout)
+    """Whether git holds all that lies there: not so of a folder with a .gitkeep and files that git ignores."""
+
+    def listed(*which: str) -> str:
+        command = ["git", "ls-files", *which, "--", path]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    return bool(listed()) and not listed("--others")
 
 
 def _compare(path: str, recorded: str | None, accept: bool) -> str | None:
@@ -87,7 +98,11 @@ def _listing(path: Path, before: dict[str, Any]) -> dict[str, Any]:
     """[size, time of change in ns, md5] of each file; a file is read only where size or time are others than before."""
     listing = {}
     for file in versions.files_below(path):
-        name, state = file.relative_to(path).as_posix(), file.stat()
+        name = file.relative_to(path).as_posix()
+        try:
+            state = file.stat()
+        except FileNotFoundError:
+            raise InputError(f"{file}: a link to nothing, or gone meanwhile; remove it, or run again") from None
         size, changed, md5 = before.get(name, (None, None, None))
         known = (size, changed) == (state.st_size, state.st_mtime_ns)
         listing[name] = [state.st_size, state.st_mtime_ns, md5 if known else versions.md5(file)]

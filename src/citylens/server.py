@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from citylens.adapters import processes
 from citylens.settings import InputError
 
 PASSWORD = "CITYLENS_SERVER_PASSWORD"  # noqa: S105 - the variable that holds it
+RECOVERY = 300  # seconds
 SHORTEST = 8  # characters; S3 secrets have no fewer
 NAME = "citylens"  # PostgreSQL's role and S3's key
 BUCKET = "mlflow"
@@ -135,34 +137,44 @@ def _database(plan: Plan, programs: Path, password: str) -> Iterator[Popen[bytes
 
 
 def _make_cluster(cluster: Path, initdb: Path, password: str, how: Mapping[str, Any]) -> None:
-    cluster.mkdir(mode=0o700, exist_ok=True)
+    draft = cluster.with_name(f"{cluster.name}.draft")  # half a cluster would look like a whole one
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
     with tempfile.NamedTemporaryFile("w", dir=cluster.parent) as file:  # readable by its owner alone
         file.write(password)
         file.flush()
         if how:
-            os.chown(cluster, how["user"], how["group"])
+            os.chown(draft, how["user"], how["group"])
             os.chown(file.name, how["user"], how["group"])
-        command = [initdb, "-D", cluster, "-U", NAME, "--auth=scram-sha-256", f"--pwfile={file.name}", "-E", "UTF8"]
+        command = [initdb, "-D", draft, "-U", NAME, "--auth=scram-sha-256", f"--pwfile={file.name}", "-E", "UTF8"]
         done = run([*map(str, command), "--no-locale"], capture_output=True, text=True, cwd="/", check=False, **how)
     if done.returncode:
         raise InputError(
             f"PostgreSQL cannot use {cluster}: {' '.join(done.stderr.split())[-300:]}; --folder takes another place, "
             "one that its user may reach"
         )
+    draft.rename(cluster)
 
 
 def _make_database(plan: Plan, password: str) -> None:
     import psycopg
 
     where = f"host=127.0.0.1 port={plan.database_port} user={NAME} dbname=postgres"
-    try:
-        with psycopg.connect(where, password=password, autocommit=True) as connection:
-            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (NAME,)).fetchone() is None:
-                connection.execute(f"CREATE DATABASE {NAME}")
-    except psycopg.OperationalError as error:
-        raise InputError(
-            f"PostgreSQL refuses: {' '.join(str(error).split())[:200]}; allowed for {PASSWORD}: the one {plan.folder} was made with"
-        ) from None
+    until = time.monotonic() + RECOVERY
+    while True:
+        try:
+            with psycopg.connect(where, password=password, autocommit=True) as connection:
+                if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (NAME,)).fetchone() is None:
+                    connection.execute(f"CREATE DATABASE {NAME}")
+            return
+        except psycopg.OperationalError as error:
+            # After a crash PostgreSQL listens before it has put its things in order.
+            if "starting up" not in str(error) or time.monotonic() > until:
+                said = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"PostgreSQL refuses: {said}; allowed for {PASSWORD}: the one {plan.folder} was made with"
+                ) from None
+        time.sleep(0.2)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ MOST_VALUES = 1_000_000  # of a YAML file, what its aliases stand for counted ea
 # Control characters, what turns the direction of writing, and bytes of a file name that are no UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = re.compile(r"[=+\-@].")
-_PASSWORD = re.compile(r"//[^/\s]*:[^/\s]*@|[?&;]\w*(?:password|secret|token)\w*=", re.IGNORECASE)
+_PASSWORD = re.compile(r"https?://[^/\s]*@|//[^/\s]*:[^/\s]*@|[?&;]\w*(?:password|secret|token)\w*=", re.IGNORECASE)
 
 
 class InputError(ValueError):

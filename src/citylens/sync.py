@@ -40,9 +40,7 @@ def sync(settings: Settings) -> list[str]:
     with reached(where):
         client, identity = places.connect(where, experiment)
         entries = {name: entry for name, entry in _entries().items() if not _run_of(client, identity, entry)}
-    made = [name for name, entry in entries.items() if _here(entry)]
-    for name in made:
-        _make(where, settings, entries[name])
+    made = [name for name, entry in entries.items() if _here(entry) and _make(where, settings, entry)]
     with reached(where):
         _register(client, identity)
     return made
@@ -97,26 +95,43 @@ def _here(entry: versions.Entry) -> bool:
     return False
 
 
-def _make(where: places.Place, settings: Settings, entry: versions.Entry) -> None:
+def _make(where: places.Place, settings: Settings, entry: versions.Entry) -> bool:
+    """Whether it could be made."""
+    try:
+        known = _settings_of(entry)
+    except InputError as error:
+        print(f"{entry.name}: made with settings that are none today ({error}); `dvc repro` makes it anew")
+        return False
     name, item = versions.module_and_item(entry.name)
     module = importlib.import_module(f"citylens.stages.{name}")
     with reached(where):
         run = tracking.begin(where, settings.tracking.experiment, entry.name, {"citylens.synced": "true"})
         try:
             run.describe(entry)
-            module.track(_settings_of(entry), run, *item)
+            module.track(known, run, *item)
             run.conclude(entry)
         except BaseException as error:
             run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         run.end("FINISHED")
+    return True
 
 
 def _settings_of(entry: versions.Entry) -> Settings:
-    """params.yaml as it was when the entry was made, as far as dvc.lock knows: its own parameters before those of other stages."""
+    """params.yaml as it was when the entry was made, as far as dvc.lock knows: its own parameters before those of other stages.
+
+    Where those do not fit together, stages having run at different times, the rest is today's.
+    """
+    try:
+        return _with([*versions.recorded().values(), entry])
+    except InputError:
+        return _with([entry])
+
+
+def _with(entries: list[versions.Entry]) -> Settings:
     values = read_yaml("params.yaml")
-    for other in [*versions.recorded().values(), entry]:
-        for key, value in other.params.get("params.yaml", {}).items():
+    for entry in entries:
+        for key, value in entry.params.get("params.yaml", {}).items():
             _put(values, key.split("."), value)
     return project.parse(values)
 

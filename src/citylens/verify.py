@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,7 @@ def mend() -> list[Finding]:
 
     DVC would hand such an object out as if it were whole. What was whole before, and has its size and time still, is not read.
     """
-    from dvc.repo import Repo
-
-    with Repo() as repo:
+    with _project("DVC's cache could not be looked at") as repo:
         outputs = [output for output in _outputs(repo) if output.cached]
         cache = Store(repo.cache.local)
         objects = cache.objects(outputs)
@@ -147,18 +146,25 @@ def verify(remote: str | None = None, remove: bool = False) -> tuple[int, list[F
     Raises:
         InputError: no DVC project, no such remote, or it cannot be reached.
     """
+    with _project("not all could be verified") as repo:
+        outputs = list(_outputs(repo))
+        cache = Store(repo.cache.local)
+        if remote is None:
+            return _verify(cache, outputs, _workspace(cache, outputs), remove)
+        far = Store(repo.cloud.get_remote_odb(remote or None, "verify"), cache)
+        return _verify(far, outputs, [], remove)
+
+
+@contextmanager
+def _project(failed: str) -> Iterator[Any]:
+    """DVC's repository; its errors, and whatever the library of a remote raises, as what the user can read."""
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            outputs = list(_outputs(repo))
-            cache = Store(repo.cache.local)
-            if remote is None:
-                return _verify(cache, outputs, _workspace(cache, outputs), remove)
-            far = Store(repo.cloud.get_remote_odb(remote or None, "verify"), cache)
-            return _verify(far, outputs, [], remove)
-    except Exception as error:  # DVC's, or whatever the library of the remote raises
-        raise InputError(f"not all could be verified: {' '.join(str(error).split())[:300]}") from error
+            yield repo
+    except Exception as error:
+        raise InputError(f"{failed}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _outputs(repo: Any) -> Iterator[Output]:

@@ -52,5 +52,8 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
-    state = path.stat()
+    try:
+        state = path.stat()
+    except FileNotFoundError:  # gone meanwhile, or a link to nothing
+        return str(path), -1, -1
     return str(path), state.st_size, state.st_mtime_ns

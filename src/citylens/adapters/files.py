@@ -82,7 +82,6 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
 @contextmanager
 def growing_array(path: Path | str, shape: tuple[int, ...], dtype: str) -> Iterator[np.ndarray]:
     """An .npy file to be filled piece by piece without ever lying in memory whole."""
-
     with whole_file(path) as draft:
         array = reserved_array(draft, shape, dtype)
         yield array

@@ -45,10 +45,8 @@ def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
     """
     with _file(path) as file, _opened(file, path, max_megapixels) as image:
         width, height = image.size
-        try:
+        with _decoding(path):
             orientation = image.getexif().get(_ORIENTATION)  # a PNG's stands behind its pixels
-        except Exception as error:  # a damaged file raises whatever its bytes happen to trip
-            raise InputError(f"{path}: cannot be decoded: {error}") from None
         if orientation in _ROTATES_BY_A_QUARTER:
             width, height = height, width
         codec = str(image.format).lower()
@@ -63,14 +61,9 @@ def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.ui
     Raises:
         InputError: no such file, empty, no image, truncated, or larger than `max_megapixels`.
     """
-    with _file(path) as file, _opened(file, path, max_megapixels) as image:
-        try:
-            upright = ImageOps.exif_transpose(image)
-            return np.array(_eight_bit(upright, path).convert("RGB"))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{path}: cannot be decoded: {error}") from None
+    with _file(path) as file, _opened(file, path, max_megapixels) as image, _decoding(path):
+        upright = ImageOps.exif_transpose(image)
+        return np.array(_eight_bit(upright, path).convert("RGB"))
 
 
 def read_labels(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
@@ -82,10 +75,8 @@ def read_labels(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np
     with _file(path) as file, _opened(file, path, max_megapixels) as image:
         if image.mode not in ("L", "P"):
             raise InputError(f"{path}: a label map of mode {image.mode}; allowed: one byte a pixel (mode L or P)")
-        try:
+        with _decoding(path):
             return np.array(image)
-        except Exception as error:
-            raise InputError(f"{path}: cannot be decoded: {error}") from None
 
 
 def write_jpeg(path: Path | str, image: NDArray[np.uint8], quality: int) -> None:
@@ -128,6 +119,17 @@ def _opened(file: BufferedReader, path: Path | str, max_megapixels: float) -> It
                 f"{path}: {width} x {height} px; allowed: {max_megapixels:g} megapixels (acquire.max_megapixels)"
             )
         yield image
+
+
+@contextmanager
+def _decoding(path: Path | str) -> Iterator[None]:
+    """A damaged file raises whatever its bytes happen to trip."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: cannot be decoded: {error}") from None
 
 
 def _decoded_size(image: Image.Image) -> tuple[int, int]:

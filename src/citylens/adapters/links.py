@@ -18,17 +18,24 @@ def link(source: Path | str, target: Path | str) -> None:
     """
     source, target = Path(source), Path(target)
     known, disk = source.stat(), _disk(target.parent)
-    if (known.st_dev, disk) in _without or not _cloned(source, target):
-        _without.add((known.st_dev, disk))
-        try:
-            os.link(
-                source.resolve(), target
-            )  # Linux would link a link itself, which leads elsewhere from the new place
-        except OSError:  # another disk, or one without links
-            shutil.copyfile(source, target)
-        else:
-            if known.st_mode & 0o222:
-                source.chmod(known.st_mode & ~0o222)
+    try:
+        if (known.st_dev, disk) in _without or not _cloned(source, target):
+            _without.add((known.st_dev, disk))
+            _named(source, target, known.st_mode)
+    except (FileExistsError, shutil.SameFileError):  # brought by another row that names it
+        pass
+
+
+def _named(source: Path, target: Path, mode: int) -> None:
+    try:
+        os.link(source.resolve(), target)  # Linux would link a link itself, which leads elsewhere from the new place
+        if mode & 0o222:
+            source.chmod(mode & ~0o222)
+    except FileExistsError:
+        raise
+    except OSError:  # another disk, one without links, or somebody else's file
+        target.unlink(missing_ok=True)
+        shutil.copyfile(source, target)
 
 
 def _disk(folder: Path) -> int:
@@ -43,6 +50,8 @@ def _cloned(source: Path, target: Path) -> bool:
     try:
         with source.open("rb") as old, target.open("xb") as new:
             fcntl.ioctl(new, _FICLONE, old.fileno())
+    except FileExistsError:
+        raise
     except OSError:
         target.unlink(missing_ok=True)
         return False

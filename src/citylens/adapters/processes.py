@@ -61,13 +61,16 @@ def server(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own that is ready when the block begins, and gone when it has ended.
 
+    Where there is util-linux's setpriv, it is told to stop when this process dies, of kill -9 too.
+
     Raises:
         InputError: it ends by itself or is not ready in `patience` seconds; shows the end of its log.
     """
     name = Path(command[0]).name
+    bound = [setpriv, "--pdeathsig", stop.name] if (setpriv := shutil.which("setpriv")) else []
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command],
+            [*bound, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -89,12 +92,14 @@ def server(
 
 def _stop(process: subprocess.Popen[bytes], asking: signal.Signals) -> None:
     """Asks first; what of its session is still there after a while is killed."""
-    process.send_signal(asking)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOPPING)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        process.send_signal(asking)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOPPING)
+    finally:  # of a second Ctrl-C too
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def listens(port: int) -> bool:

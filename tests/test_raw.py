@@ -1,0 +1,74 @@
+"""Raw data that are not those that the results were made from, and how they come into the project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from citylens import raw
+from citylens.adapters import links, versions
+from citylens.settings import InputError
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stage that reads weights which git ignores, beside a .gitkeep that it holds; and the stage's line in dvc.lock."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/.gitkeep").touch()
+    (tmp_path / "models/weights.bin").write_bytes(b"weights")
+    (tmp_path / ".gitignore").write_text("*.bin\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  segment:\n    cmd: x\n    deps: [models, data/made]\n    outs: [data/segment]\n"
+        "  make:\n    cmd: x\n    outs: [data/made/one]\n"
+    )
+    (tmp_path / "data/made/one").mkdir(parents=True)
+    deps = [{"path": path, "md5": versions.md5(path)} for path in ("models", "data/made")]
+    stages = {
+        "segment": {"cmd": "x", "deps": deps},
+        "dropped": {"cmd": "x", "deps": [{"path": "models", "md5": "old"}]},
+    }
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], check=True)
+    return tmp_path
+
+
+def test_weights_beside_a_file_of_git_are_raw(project: Path) -> None:
+    assert raw.check() == []
+    (project / "data/made/one/new").touch()  # another stage's matter
+    assert raw.check() == []
+    (project / "models/weights.bin").write_bytes(b"others")
+    with pytest.raises(InputError, match=r"models: 1 edited \(weights\.bin\)"):
+        raw.check()
+    assert raw.check(accept=True) == ["models"]
+
+
+def test_a_link_to_nothing_is_named(project: Path) -> None:
+    (project / "models/.#weights.bin").symlink_to("nobody@nowhere")
+    with pytest.raises(InputError, match=r"models/\.#weights\.bin: a link to nothing"):
+        raw.check()
+
+
+def test_two_rows_bring_one_file_once(tmp_path: Path) -> None:
+    source, target = tmp_path / "labels.png", tmp_path / "data/labels.png"
+    source.write_bytes(b"labels")
+    links.link(source, target)
+    links.link(source, target)
+    assert target.read_bytes() == b"labels"
+
+
+def test_a_file_of_somebody_else_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    source, target = tmp_path / "photo.jpg", tmp_path / "data/photo.jpg"
+    source.write_bytes(b"photo")
+    monkeypatch.setattr(os, "chmod", refused)
+    monkeypatch.setattr(links, "_cloned", lambda *_: False)
+    links.link(source, target)
+    assert target.read_bytes() == b"photo" and not target.samefile(source)

@@ -43,7 +43,7 @@ test: $(INSTALLED)
 	pytest
 
 integration: $(INSTALLED)
-	pytest -m integration
+	pytest -m integration $(ONLY)
 
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py

@@ -200,13 +200,16 @@ def test_a_tracking_server_that_goes_down(study: Clone, copy: Clone, moment: str
         again.wait()
 
 
-def mlflow_server(clone: Clone, port: int) -> subprocess.Popen[str]:
+def mlflow_server(clone: Clone, port: int) -> subprocess.Popen[bytes]:
     store = f"sqlite:///{clone.folder}/server.db"
-    server = started(
-        clone,
-        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", store, "--artifacts-destination", str(clone.folder / "served")),
-    )
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(clone.folder / "served")]
+    with (clone.folder / "server.log").open(
+        "ab"
+    ) as log:  # a pipe that nobody reads would stop the server once it is full
+        server = subprocess.Popen(
+            command, cwd=clone.folder, env=clone.environment(), stdout=log, stderr=log, start_new_session=True
+        )
     wait_for(lambda: answers(port), "the tracking server")
     return server
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +17,7 @@ import yaml
 from onnx import TensorProto, helper
 
 from citylens import settings
-from citylens.adapters import files, images, segmenters
+from citylens.adapters import files, images, segmenters, weights
 from citylens.adapters.tracker import Silent
 from citylens.science import scene_parsers
 from citylens.settings import InputError, Settings
@@ -236,6 +239,98 @@ def test_a_checkpoint_of_the_transformers_library(project: Path) -> None:
     missing = with_segment(plan, transformers=settings.Transformers("parser/none"))
     with pytest.raises(InputError, match=r"segment.transformers.checkpoint: parser/none"):
         segment.run(missing, Silent())
+
+
+SWIN = {
+    "embed_dim": 8,
+    "depths": [1] * 4,
+    "num_heads": [1] * 4,
+    "window_size": 4,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+QUERIES = {
+    "num_queries": 9,
+    "hidden_dim": 32,
+    "encoder_layers": 1,
+    "encoder_feedforward_dim": 16,
+    "decoder_layers": 2,
+    "dim_feedforward": 16,
+    "num_attention_heads": 2,
+}
+THINGS = {number: f"thing {number}" for number in range(7)}
+SQUARE = {"height": 64, "width": 64}
+
+
+def upernet(transformers: ModuleType) -> tuple[Any, Any]:
+    config = transformers.UperNetConfig(
+        backbone_config=transformers.SwinConfig(**SWIN), hidden_size=16, auxiliary_in_channels=32, id2label=THINGS
+    )
+    return transformers.UperNetForSemanticSegmentation(config), transformers.SegformerImageProcessor(size=SQUARE)
+
+
+def mask2former(transformers: ModuleType) -> tuple[Any, Any]:
+    backbone = transformers.SwinConfig(**SWIN)
+    config = transformers.Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, id2label=THINGS, **QUERIES
+    )
+    processor = transformers.Mask2FormerImageProcessor(size=SQUARE, num_labels=len(THINGS))
+    model = transformers.Mask2FormerForUniversalSegmentation(config)
+    torch.nn.init.normal_(model.class_predictor.weight, std=3)  # else one class has the whole image
+    return model, processor
+
+
+def oneformer(transformers: ModuleType) -> tuple[Any, Any]:
+    """Its task is a text, so it comes with a tokenizer: here, one of single letters."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    files.write_json("vocab.json", {word: number for number, word in enumerate(words)})
+    files.write_text("merges.txt", "#version: 0.2\n")
+    files.write_json("classes.json", {str(number): {"name": name, "isthing": 0} for number, name in THINGS.items()})
+    text = {"text_encoder_width": 32, "text_encoder_context_length": 16, "text_encoder_num_layers": 1}
+    config = transformers.OneFormerConfig(
+        backbone_config=transformers.SwinConfig(**SWIN),
+        conv_dim=32,
+        mask_dim=32,
+        id2label=THINGS,
+        is_training=False,
+        text_encoder_vocab_size=len(words),
+        task_seq_len=16,
+        max_seq_len=16,
+        **text,
+        **QUERIES,
+    )
+    processor = transformers.OneFormerProcessor(
+        image_processor=transformers.OneFormerImageProcessor(
+            size=SQUARE, num_labels=len(THINGS), repo_path=".", class_info_file="classes.json"
+        ),
+        tokenizer=transformers.CLIPTokenizer("vocab.json", "merges.txt", model_max_length=16),
+        max_seq_length=16,
+        task_seq_length=16,
+    )
+    return transformers.OneFormerForUniversalSegmentation(config), processor
+
+
+@pytest.mark.parametrize("made", [upernet, mask2former, oneformer])
+def test_checkpoints_give_what_the_transformers_library_itself_makes_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[ModuleType], tuple[Any, Any]]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model, processor = made(transformers)
+    model.save_pretrained("checkpoint")
+    processor.save_pretrained("checkpoint")
+    parse, names = weights.open_transformers("checkpoint", torch.device("cpu"))
+    photos = list(np.random.default_rng(0).integers(0, 256, (2, 60, 90, 3), dtype=np.uint8))
+    found = parse(photos)
+    assert names == THINGS and found.shape == (2, 7, 60, 90)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(2, 60, 90))
+    task = {"task_inputs": ["semantic"] * 2} if made is oneformer else {}
+    with torch.inference_mode():
+        outputs = model.eval()(**processor(images=photos, return_tensors="pt", **task))
+    theirs = torch.stack(processor.post_process_semantic_segmentation(outputs, target_sizes=[(60, 90)] * 2))
+    assert (found.argmax(dim=1) == theirs).float().mean() > 0.999  # but for ties
+    assert len(theirs.unique()) > 1
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-# MLflow's pages then show training runs, and not chats with language models.
-KIND = {"mlflow.experimentKind": "custom_model_development"}
 HERE = ("127.0.0.1", "localhost", "::1")
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -90,7 +88,7 @@ def _opened(where: Place, experiment: str) -> tuple[MlflowClient, str]:
     if known is not None:
         return client, str(known.experiment_id)
     location = where.artifacts.as_uri() if where.artifacts else None
-    return client, str(client.create_experiment(experiment, artifact_location=location, tags=KIND))
+    return client, str(client.create_experiment(experiment, artifact_location=location))
 
 
 def _make_database(database: Path, where: Place, experiment: str) -> None:
@@ -109,14 +107,12 @@ def _make_database(database: Path, where: Place, experiment: str) -> None:
 
 
 def _fill(draft: Path, where: Place, experiment: str) -> None:
-    from mlflow.entities import ExperimentTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     if where.artifacts is None:
         raise ValueError(f"{where.address} has no folder for artefacts")
     store = SqlAlchemyStore(f"{SQLITE}{draft}", where.artifacts.as_uri())
-    tags = [ExperimentTag(*tag) for tag in KIND.items()]
-    store.create_experiment(experiment, artifact_location=where.artifacts.as_uri(), tags=tags)
+    store.create_experiment(experiment, artifact_location=where.artifacts.as_uri())
     store.engine.dispose()
 
 

@@ -1,7 +1,7 @@
 # make repro   the whole study, set-up included; a second time runs no stage
 # make repro DATA=new   the same, where raw data were changed on purpose
 # make test    the tests, set-up included
-# make integration   the long tests: whole runs on real layouts
+# make integration   the long tests: whole runs, on real layouts and real servers
 # make smoke   every stage in two minutes, in a temporary clone of the working tree
 # make gate BASE=origin/main   the metrics against those of a git revision; fails where they are worse
 # make ui      MLflow's user interface on 127.0.0.1

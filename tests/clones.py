@@ -41,9 +41,9 @@ class Clone:
         clone.folder = folder
         return clone
 
-    def copy(self, folder: Path, *without: str) -> Clone:
-        """A copy that shares no file with this one, but for names that match a pattern; runs are not copied."""
-        left = shutil.ignore_patterns("tracking-*", "mlflow.db*", "mlartifacts", *without)
+    def copy(self, folder: Path) -> Clone:
+        """A copy that shares no file with this one; runs are not copied."""
+        left = shutil.ignore_patterns("tracking-*", "mlflow.db*", "mlartifacts")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=left)
         return Clone.at(folder)
 

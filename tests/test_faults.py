@@ -204,9 +204,8 @@ def mlflow_server(clone: Clone, port: int) -> subprocess.Popen[bytes]:
     store = f"sqlite:///{clone.folder}/server.db"
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store, "--artifacts-destination", str(clone.folder / "served")]
-    with (clone.folder / "server.log").open(
-        "ab"
-    ) as log:  # a pipe that nobody reads would stop the server once it is full
+    # A pipe that nobody reads would stop the server once it is full.
+    with (clone.folder / "server.log").open("ab") as log:
         server = subprocess.Popen(
             command, cwd=clone.folder, env=clone.environment(), stdout=log, stderr=log, start_new_session=True
         )

@@ -114,7 +114,6 @@ def test_the_registry_is_the_same_and_its_networks_load(plan: server.Plan, study
 
 LOAD = """
 import sys
-import time
 import mlflow, numpy as np
 network = mlflow.pyfunc.load_model(f"models:/citylens-simpler/{sys.argv[1]}", suppress_warnings=True)
 print(network.predict(np.load("images.npy")).drop(columns="mask").to_json())

@@ -54,9 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     it was stopped."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    gc.set_threshold(
-        50_000
-    )  # the imports of a stage make few cycles, and many objects to look for them among: 15 % of its start
+    # Imports make few cycles, and many objects to look for them among: a tenth of a stage's start.
+    gc.set_threshold(50_000)
     chosen = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup

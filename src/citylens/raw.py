@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def check(accept: bool = False) -> list[str]:
     declared, entries = versions.declared(), versions.recorded()
     known = [entry for name, entry in entries.items() if name in declared]
     recorded = {path: md5 for entry in known for path, md5 in entry.deps.items()}
-    changed = {path: said for path in _raw() if (said := _compare(path, recorded.get(path), accept))}
+    changed = {path: said for path in _raw(declared) if (said := _compare(path, recorded.get(path), accept))}
     if changed and not accept:
         raise InputError(
             "raw data are not those that the results were made from: "
@@ -43,10 +44,9 @@ def check(accept: bool = False) -> list[str]:
     return list(changed)
 
 
-def _raw() -> list[str]:
-    stages = versions.declared().values()
-    made = {path for stage in stages for path in stage.outs}
-    read = sorted({path for stage in stages for path in stage.deps})
+def _raw(declared: Mapping[str, versions.Declared]) -> list[str]:
+    made = {path for stage in declared.values() for path in stage.outs}
+    read = sorted({path for stage in declared.values() for path in stage.deps})
     return [
         path
         for path in read

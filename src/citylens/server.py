@@ -153,7 +153,10 @@ def _make_cluster(cluster: Path, initdb: Path, password: str, how: Mapping[str, 
             f"PostgreSQL cannot use {cluster}: {' '.join(done.stderr.split())[-300:]}; --folder takes another place, "
             "one that its user may reach"
         )
-    draft.rename(cluster)
+    try:
+        draft.rename(cluster)
+    except OSError as error:
+        raise InputError(f"{cluster}: not PostgreSQL's, and in its place ({error.strerror}); remove it") from None
 
 
 def _make_database(plan: Plan, password: str) -> None:

@@ -10,9 +10,8 @@ from urllib.parse import quote, unquote
 MASK = "***"
 SHORTEST = 6  # characters; what is shorter stands in texts by chance
 _SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY", re.IGNORECASE)
-_IN_ADDRESS = re.compile(
-    r"(https?://|\w://(?=[^/\s'\"@]*:))[^/\s'\"]*@"
-)  # of a web address a name alone may be a token
+# Of a web address, a name alone may be a token.
+_IN_ADDRESS = re.compile(r"(https?://|\w://(?=[^/\s'\"@]*:))[^/\s'\"]*@")
 _WHOLE_ADDRESS = re.compile(r"\w://[^/\s:]*:(\S+)@")
 _NAMED = re.compile(r"((?:password|passwd|pwd|secret|token|access_?key)\w*\s*[=:]\s*)[^\s&,;'\")]+", re.IGNORECASE)
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -2,7 +2,7 @@
 # make repro DATA=new   the same, where raw data were changed on purpose
 # make test    the tests, set-up included
 # make integration   the long tests: whole runs, on real layouts and real servers
-# make smoke   every stage in two minutes, in a temporary clone of the working tree
+# make smoke   every stage in about a minute, in a temporary clone of the working tree
 # make gate BASE=origin/main   the metrics against those of a git revision; fails where they are worse
 # make ui      MLflow's user interface on 127.0.0.1
 # make fuzz SECONDS=60   strangers' files, made up, against every reader; make audit   known holes of the locked packages
@@ -36,7 +36,7 @@ unexport PYTHONDONTWRITEBYTECODE
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
 	citylens tidy
-	dvc repro
+	citylens preload dvc repro
 	citylens sync
 
 test: $(INSTALLED)
@@ -58,7 +58,7 @@ smoke: $(INSTALLED)
 	git diff --binary HEAD | git -C "$$clone" apply --allow-empty; \
 	git ls-files -z --others --exclude-standard | tar --null --create --file - --files-from - | tar --extract --file - --directory "$$clone"; \
 	cd "$$clone"; export PYTHONPATH="$$clone/src"; \
-	citylens use smoke; citylens tidy; dvc repro; citylens sync
+	citylens use smoke; citylens tidy; citylens preload dvc repro; citylens sync
 
 # OUTPUT=FILE writes the table there, in FORMAT (text, markdown, json).
 gate: $(INSTALLED)

@@ -24,6 +24,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Clone:
         if done.exists():
             return Clone.at(folder)
         clone = Clone(folder)
-        clone.run("dvc", "repro")
+        clone.run("citylens", "preload", "dvc", "repro")
         done.touch()
         return clone

@@ -29,7 +29,17 @@ from pyarrow import parquet
 from scipy.io import savemat
 
 from citylens import settings as project
-from citylens.adapters import checkpoints, downloads, images, releases, segmenters, sources, versions, weights
+from citylens.adapters import (
+    checkpoints,
+    downloads,
+    images,
+    mat_lists,
+    releases,
+    segmenters,
+    sources,
+    versions,
+    weights,
+)
 from citylens.settings import Dataset, InputError
 
 ROOT = Path(__file__).parents[1]
@@ -242,7 +252,7 @@ READERS = [
     Reader("params.yaml", lambda: yaml_texts(DEMO), project.load),
     Reader("dvc.yaml", lambda: stages("dvc.yaml"), lambda path: versions.declared(path.parent)),
     Reader("dvc.lock", lambda: stages("dvc.lock"), lambda path: versions.recorded(path.parent)),
-    Reader("list.mat", lists, releases.read_list, examples=10),
+    Reader("list.mat", lists, mat_lists.read_list, examples=10),
     Reader("objects.csv", lambda: damaged(b"index,name\n1,wall\n2,sky;air\n"), segmenters.read_objects),
     Reader("SHA256SUMS", lambda: damaged(b"0123  a.pth\n"), lambda path: downloads.read_sums(path.parent)),
     Reader("weights.safetensors", lambda: tensors("safetensors"), checkpoints.read_tensors),

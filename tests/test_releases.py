@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from citylens import settings
-from citylens.adapters import files, images, links, releases, sources
+from citylens.adapters import files, images, links, mat_lists, releases, sources
 from citylens.adapters.sources import Photograph
 from citylens.adapters.tracker import Silent
 from citylens.settings import Dataset, InputError
@@ -232,23 +232,23 @@ def test_a_manifest_in_parquet(tmp_path: Path) -> None:
 def test_damaged_lists(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "damaged.mat").write_bytes(content)
     with pytest.raises(InputError, match=r"damaged.mat: no list of a data set .*dbImage and utmDb"):
-        releases.read_list(tmp_path / "damaged.mat")
+        mat_lists.read_list(tmp_path / "damaged.mat")
 
 
 def test_lists_with_other_fields(tmp_path: Path) -> None:
     path = tmp_path / "list.mat"
     savemat(path, {"dbStruct": {"images": np.zeros(3)}})
     with pytest.raises(InputError, match="fields dbImage and utmDb"):
-        releases.read_list(path)
+        mat_lists.read_list(path)
     write_list(path, ["a/b.jpg", "a/c.jpg"], np.zeros((2, 3)))
     with pytest.raises(InputError, match=r"utmDb has shape \(2, 3\) for 2 images"):
-        releases.read_list(path)
+        mat_lists.read_list(path)
     write_list(path, [], np.zeros((2, 0)))
     with pytest.raises(InputError, match=r"list.mat"):
-        releases.read_list(path)
+        mat_lists.read_list(path)
     write_list(path, ["../b.jpg"], np.zeros((2, 1)))
     with pytest.raises(InputError, match=r"'../b.jpg' leaves the data set's folder"):
-        releases.read_list(path)
+        mat_lists.read_list(path)
 
 
 def test_a_list_of_a_few_bytes_does_not_cost_hours_or_memory(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_list_of_a_few_bytes_does_not_cost_hours_or_memory(tmp_path: Path) -> 
         array = tagged(6, struct.pack("<II", kind, 0)) + tagged(5, struct.pack("<ii", 2**31 - 1, 2)) + rest
         (tmp_path / "list.mat").write_bytes(head + tagged(14, array))
         with pytest.raises(InputError, match=r"list\.mat"):
-            releases.read_list(tmp_path / "list.mat")
+            mat_lists.read_list(tmp_path / "list.mat")
 
 
 def test_a_pipe_is_no_list_and_folders_end(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_list_that_crashes_its_reader_is_named(tmp_path: Path) -> None:
     )
     (tmp_path / "list.mat").write_bytes(zlib.decompress(base64.b85decode(packed)))
     with pytest.raises(InputError, match=r"list\.mat: (damaged, such that its reader crashes|no list of a data set)"):
-        releases.read_list(tmp_path / "list.mat")
+        mat_lists.read_list(tmp_path / "list.mat")
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=60))

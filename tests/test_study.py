@@ -13,10 +13,10 @@ from clones import Clone
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Clone]:
-    """Two clones, side by side, each of which has run the study."""
+    """Two clones, side by side, each of which has run the study; in the first, stages were forks."""
     clones = [Clone(tmp_path_factory.mktemp("study")) for _ in range(2)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda clone: clone.run("dvc", "repro"), clones))
+        list(pool.map(lambda clone, how: clone.run(*how, "dvc", "repro"), clones, [("citylens", "preload"), ()]))
     return clones
 
 

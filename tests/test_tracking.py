@@ -191,16 +191,16 @@ def test_sync_makes_what_is_missing_and_nothing_twice(here, client, synced):
     assert json.loads(tags["mlflow.loggedArtifacts"])[0] == {"path": "tables/history.json", "type": "table"}
 
 
-def test_settings_of_a_stage_that_ran_before_the_others_are_told(here, monkeypatch):
+def test_settings_of_a_stage_that_ran_before_the_others_are_told(here):
     """dvc.lock may hold a study without the network that an older entry names, and settings that are none any more."""
     from citylens import sync
 
     entry = versions.recorded(here)["train@simple-0"]
     old = dataclasses.replace(entry, params={"params.yaml": {"report.thumbnail_network": "vgg11"}})
-    monkeypatch.setattr(versions, "recorded", lambda: {"report": old, entry.name: entry})
-    assert sync._settings_of(entry).train.learning_rate == 0.00001
+    recorded = {"report": old, entry.name: entry}
+    assert sync._settings_of(entry, recorded).train.learning_rate == 0.00001
     none = dataclasses.replace(entry, params={"params.yaml": {"train.learning_rate": "fast"}})
-    assert not sync._make(places.place(None, here), settings.load(), none)
+    assert not sync._make(places.place(None, here), settings.load(), none, recorded)
 
 
 def test_networks_are_registered_once_with_their_versions(here, client, synced):

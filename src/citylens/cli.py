@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from citylens import settings
+from citylens import preload, settings
 from citylens.settings import InputError
 
 SUITES = ("images", "splits", "masks", "segmentation")
@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     it was stopped."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if arguments is None and sys.argv[1:2] and sys.argv[1] in STAGES:
+        status = preload.ask(sys.argv[1:])
+        if status is not None:
+            return status
     # Imports make few cycles, and many objects to look for them among: a tenth of a stage's start.
     gc.set_threshold(50_000)
     chosen = _parser().parse_args(arguments)
@@ -145,6 +149,11 @@ def _add_comparing(commands: Any) -> None:
 
 
 def _add_operations(commands: Any) -> None:
+    preloaded = commands.add_parser(
+        "preload", help="run a command whose stages share libraries that are imported once: citylens preload dvc repro"
+    )
+    preloaded.add_argument("command_line", nargs=argparse.REMAINDER, metavar="COMMAND")
+    preloaded.set_defaults(run=_preload)
     verify = commands.add_parser(
         "verify", help="hash the cache and the workspace, or a remote, and name what is damaged"
     )
@@ -301,6 +310,15 @@ def _server(chosen: argparse.Namespace) -> None:
     from citylens.server import Plan, serve
 
     serve(Plan(chosen.folder.resolve(), chosen.port, chosen.database_port, chosen.store_port))
+
+
+def _preload(chosen: argparse.Namespace) -> None:
+    if not chosen.command_line:
+        raise InputError("no command; allowed: a command that runs stages, such as citylens preload dvc repro")
+    try:
+        preload.run(chosen.command_line)
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(f"{chosen.command_line[0]} cannot be run: {error.strerror}") from None
 
 
 def _tidy(chosen: argparse.Namespace) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+Recorded = Mapping[str, versions.Entry]
+
+
 def sync(settings: Settings) -> list[str]:
     """Makes the missing runs and registry entries; a second time makes none.
 
@@ -39,10 +42,11 @@ def sync(settings: Settings) -> list[str]:
     places.hush()
     with reached(where):
         client, identity = places.connect(where, experiment)
-        entries = {name: entry for name, entry in _entries().items() if not _run_of(client, identity, entry)}
-    made = [name for name, entry in entries.items() if _here(entry) and _make(where, settings, entry)]
+        recorded = versions.recorded()
+        entries = [entry for entry in _tracked(recorded) if not _run_of(client, identity, entry)]
+    made = [entry.name for entry in entries if _here(entry) and _make(where, settings, entry, recorded)]
     with reached(where):
-        _register(client, identity)
+        _register(client, identity, recorded)
     return made
 
 
@@ -59,14 +63,10 @@ def reached(where: places.Place) -> Iterator[None]:
         raise InputError(f"tracking at {masking.masked(where.address)} failed: {reason}") from None
 
 
-def _entries() -> dict[str, versions.Entry]:
+def _tracked(recorded: Recorded) -> list[versions.Entry]:
     """Entries of dvc.lock whose stage is in dvc.yaml and has something to track, in the order of dvc.yaml."""
-    recorded = versions.recorded()
-    return {
-        name: recorded[name]
-        for name in versions.declared()
-        if name in recorded and _tracks(versions.module_and_item(name)[0])
-    }
+    known = (recorded[name] for name in versions.declared() if name in recorded)
+    return [entry for entry in known if _tracks(versions.module_and_item(entry.name)[0])]
 
 
 def _tracks(module: str) -> bool:
@@ -95,10 +95,10 @@ def _here(entry: versions.Entry) -> bool:
     return False
 
 
-def _make(where: places.Place, settings: Settings, entry: versions.Entry) -> bool:
+def _make(where: places.Place, settings: Settings, entry: versions.Entry, recorded: Recorded) -> bool:
     """Whether it could be made."""
     try:
-        known = _settings_of(entry)
+        known = _settings_of(entry, recorded)
     except InputError as error:
         print(f"{entry.name}: made with settings that are none today ({error}); `dvc repro` makes it anew")
         return False
@@ -117,13 +117,13 @@ def _make(where: places.Place, settings: Settings, entry: versions.Entry) -> boo
     return True
 
 
-def _settings_of(entry: versions.Entry) -> Settings:
+def _settings_of(entry: versions.Entry, recorded: Recorded) -> Settings:
     """params.yaml as it was when the entry was made, as far as dvc.lock knows: its own parameters before those of other stages.
 
     Where those do not fit together, stages having run at different times, the rest is today's.
     """
     try:
-        return _with([*versions.recorded().values(), entry])
+        return _with([*recorded.values(), entry])
     except InputError:
         return _with([entry])
 
@@ -144,10 +144,10 @@ def _put(values: Any, path: list[str], value: Any) -> None:
         values[name] = value
 
 
-def _register(client: MlflowClient, experiment: str) -> None:
+def _register(client: MlflowClient, experiment: str, recorded: Recorded) -> None:
     """What the registry lacks, from the results of the stage `register`; the stage's own run says so."""
-    entry = _entries().get("register")
-    if entry is None or not versions.present(entry):
+    entry = recorded.get("register")
+    if entry is None or "register" not in versions.declared() or not versions.present(entry):
         return
     run = _run_of(client, experiment, entry)
     if run is not None:

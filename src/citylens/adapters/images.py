@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from citylens.settings import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LARGEST = 178.0  # megapixels; beyond, Pillow itself takes a file for a decompression bomb
-CHUNK = 1 << 17  # bytes; most photographs come in one piece
+SMALL = 1 << 20  # bytes; most photographs
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# The limit on pixels is ours, and named; Pillow's own warning would come on top.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ROTATES_BY_A_QUARTER = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _TILE = (322, 323)  # width and height, tags of TIFF
@@ -91,23 +94,27 @@ def write_png(path: Path | str, image: NDArray[np.uint8]) -> None:
         Image.fromarray(image).save(draft, "PNG")
 
 
-def _file(path: Path | str) -> BufferedReader:
-    if not os.path.isfile(path):  # noqa: PTH113 - a Path's own costs time; and whoever opens a pipe waits
+def _file(path: Path | str) -> BufferedReader | BytesIO:
+    """A file that begins at its first byte; a small one is in memory at once."""
+    try:
+        known = os.stat(path)  # noqa: PTH116 - a Path's own costs time
+    except (OSError, ValueError):
+        known = None
+    if known is None or not stat.S_ISREG(known.st_mode):  # whoever opens a pipe waits
         raise InputError(f"{path}: no such file")
-    file: BufferedReader = BufferedReader(FileIO(path), CHUNK)
-    if os.fstat(file.fileno()).st_size == 0:
-        file.close()
+    if known.st_size == 0:
         raise InputError(f"{path}: empty (0 bytes)")
-    return file
+    file = FileIO(path)
+    if known.st_size > SMALL:
+        return BufferedReader(file)
+    with file:
+        return BytesIO(file.read())
 
 
 @contextmanager
-def _opened(file: BufferedReader, path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
+def _opened(file: BufferedReader | BytesIO, path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
     try:
-        with warnings.catch_warnings():
-            # The limit below is ours, and named; Pillow's own warning would come on top.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{path}: far above {max_megapixels:g} megapixels (acquire.max_megapixels)") from None
     except Exception:

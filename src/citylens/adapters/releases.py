@@ -6,23 +6,18 @@ the names of VPR-datasets-downloader. Queries are left out: they are another dom
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from citylens.adapters import limits
 from citylens.adapters.images import ENDINGS
-from citylens.adapters.sources import Photograph, check_inside
-from citylens.settings import Dataset, InputError, printable
+from citylens.adapters.mat_lists import SHOWN, Listed, by_lists, images_below
+from citylens.adapters.sources import Photograph
+from citylens.settings import Dataset, InputError
 
-SHOWN = 5
-DEEPEST = 100
-MEMORY = 1 << 30  # bytes for a list; Pittsburgh's takes a tenth
 FIELDS = (
     *("east", "north", "zone", "letter", "lat", "lon", "pano_id", "tile", "heading", "pitch"),
     *("roll", "height", "timestamp", "note"),
@@ -32,15 +27,6 @@ TOKYO = re.compile(r"(?P<pano>.{22})_(?P<first>\d+)_(?P<heading>\d+)\.\w+")
 ELSEWHERE = 100_000  # metres; no city is that large
 # UTM east and north near each release's middle, zones 17T and 54S.
 MIDDLE = {"pitts250k": (585_000.0, 4_477_000.0), "tokyo247": (384_000.0, 3_947_000.0)}
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A name in a release's list, and its UTM coordinates in metres."""
-
-    name: str
-    east: float
-    north: float
 
 
 class Unreadable(ValueError):
@@ -57,7 +43,7 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
     top = root / dataset.path
     if not top.is_dir():
         raise InputError(f"acquire.datasets: {dataset.city}: {top}: no such folder")
-    read = _by_names(top) if dataset.layout == "vpr" else _by_lists(top, dataset.layout)
+    read = _by_names(top) if dataset.layout == "vpr" else by_lists(top, dataset.layout)
     found, wrong, folder = [], [], PurePosixPath(dataset.path).as_posix()
     for file, listed in read:
         try:
@@ -75,127 +61,8 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
     return found
 
 
-def _by_lists(top: Path, layout: str) -> Iterator[tuple[str, Listed | None]]:
-    """Files of the database images that the .mat files of a release list."""
-    lists = sorted(path for path in _within(top, 3) if re.fullmatch(rf"{layout}(_train|_val|_test)?\.mat", path.name))
-    wanted = {"pitts250k": "pitts250k_train.mat, pitts250k_val.mat and pitts250k_test.mat", "tokyo247": "tokyo247.mat"}
-    if len(lists) < (3 if layout == "pitts250k" else 1):
-        found = ", ".join(path.name for path in lists) or "none of them"
-        raise InputError(
-            f"acquire.datasets: {top}: {layout} comes with {wanted[layout]}, here or up to three folders down; found: {found}"
-        )
-    listed = {entry.name: entry for path in lists for entry in read_list(path)}
-    files = _files_by_name(top)
-    folder = _image_root(top, list(listed), files, layout)
-    missing = []
-    for name, entry in listed.items():
-        file = files.get(folder + _stem(name))
-        if file is None:
-            missing.append(name)
-        else:
-            yield file, entry
-    if missing:
-        raise InputError(
-            f"acquire.datasets: {top}: {len(missing)} of {len(listed)} images of {layout} are missing in "
-            f"{top / folder}; first: {', '.join(sorted(missing)[:SHOWN])}"
-        )
-
-
-def read_list(path: Path) -> list[Listed]:
-    """The database images of a .mat file of NetVLAD's, with their coordinates.
-
-    Raises:
-        InputError: no .mat file, or without the fields dbImage and utmDb of one length.
-    """
-    names, places = limits.apart(_struct, path, MEMORY, "scipy.io")  # scipy's reader crashes on some damaged files
-    if not names or places.shape != (2, len(names)) or not np.isfinite(places).all():
-        raise InputError(
-            f"{path}: utmDb has shape {places.shape} for {len(names)} images; allowed: (2, {len(names)}), no NaN"
-        )
-    return [Listed(_inside(name, path), *place) for name, place in zip(names, places.T.tolist(), strict=True)]
-
-
-def _struct(path: Path) -> tuple[list[str], np.ndarray]:
-    """Names and coordinates, not yet looked at."""
-    from scipy.io import loadmat
-
-    try:
-        # As a record: of mat_struct objects, a struct without fields could have any number out of no bytes.
-        found = loadmat(path, squeeze_me=False, struct_as_record=True, variable_names=["dbStruct"])
-        struct = found["dbStruct"].flat[0]
-        names = [str(np.asarray(cell).flat[0]) for cell in np.asarray(struct["dbImage"]).flat]
-        return names, np.asarray(struct["utmDb"], dtype=np.float64)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its bytes happen to trip
-        raise InputError(
-            f"{path}: no list of a data set ({type(error).__name__}: {error}); allowed: a .mat file with a struct dbStruct "
-            "that has the fields dbImage and utmDb"
-        ) from None
-
-
-def _inside(name: str, path: Path) -> str:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise InputError(f"{path}: {name!r} leaves the data set's folder; allowed: paths inside it")
-    return "/".join(parts)
-
-
-def _within(top: Path, depth: int) -> Iterator[Path]:
-    """Files up to `depth` folders below, without entering deeper ones."""
-    with os.scandir(top) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.is_file():  # no pipe, which would be waited for
-            yield Path(entry.path)
-        elif depth and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-            yield from _within(Path(entry.path), depth - 1)
-
-
-def _files_by_name(top: Path) -> dict[str, str]:
-    """Every image by its path without the ending, since lists say .jpg where files are .png; queries left out."""
-    return {_stem(path): path for path in _images(top)}
-
-
-def _images(top: Path, below: str = "") -> Iterator[str]:
-    """Paths of the images below a folder, in the names' order; queries, hidden folders and links to folders left out."""
-    if below.count("/") > DEEPEST:
-        raise InputError(f"acquire.datasets: {top}: folders within folders, {DEEPEST} deep; allowed: fewer")
-    with os.scandir(top / below) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False):
-            if "quer" not in entry.name.lower() and not entry.name.startswith("."):
-                yield from _images(top, f"{below}{entry.name}/")
-        elif entry.name.lower().endswith(ENDINGS):
-            printable(entry.name, f"acquire.datasets: {top / below}")
-            if entry.is_symlink():
-                check_inside(top, below + entry.name, str(top))
-            yield below + entry.name
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]  # noqa: PTH122
-
-
-def _image_root(top: Path, names: Sequence[str], files: dict[str, str], layout: str) -> str:
-    """The folder, relative to `top` and with a slash, from which the list's names count: tools unpack at different depths."""
-    by_last: dict[str, list[str]] = {}
-    for name in files:
-        by_last.setdefault(name.rpartition("/")[2], []).append(name)
-    some = [_stem(name) for name in names[:: max(1, len(names) // 50)]]
-    near = ((stem, name) for stem in some for name in by_last.get(stem.rpartition("/")[2], []))
-    ends = Counter(name[: -len(stem)] for stem, name in near if name == stem or name.endswith("/" + stem))
-    if not ends:
-        raise InputError(
-            f"acquire.datasets: {top}: none of the images that {layout}'s lists name lies here or in a folder below; "
-            f"the first is {names[0]}"
-        )
-    return ends.most_common(1)[0][0]
-
-
 def _by_names(top: Path) -> Iterator[tuple[str, Listed | None]]:
-    files = list(_images(top))
+    files = list(images_below(top))
     if not files:
         raise InputError(f"acquire.datasets: {top} holds no images; allowed: {', '.join(ENDINGS)}")
     return ((file, None) for file in files)
@@ -211,7 +78,7 @@ def _photograph(path: str, listed: Listed | None, dataset: Dataset) -> Photograp
 
 
 def _pittsburgh(path: str, listed: Listed | None, city: str) -> Photograph:
-    match = PITTSBURGH.fullmatch(PurePosixPath(path).name)
+    match = PITTSBURGH.fullmatch(path.rpartition("/")[2])
     if match is None:
         raise Unreadable("not NNNNNN_pitchP_yawY")
     heading = (int(match["yaw"]) - 1) * 30  # twelve yaws, from the panorama's own zero
@@ -219,7 +86,8 @@ def _pittsburgh(path: str, listed: Listed | None, city: str) -> Photograph:
 
 
 def _tokyo(path: str, listed: Listed | None, city: str) -> Photograph:
-    match, parts = TOKYO.fullmatch(PurePosixPath(path).name), PurePosixPath(path).parts
+    parts = [part for part in path.split("/") if part != "."]
+    match = TOKYO.fullmatch(parts[-1])
     if match is None or len(parts) < 3:
         raise Unreadable("not NNNNN/EAST_NORTH/PANORAMA_NNN_HEADING")
     return Photograph(path, city, "/".join(parts[-3:-1]), str(int(match["heading"])), **_place(listed))
@@ -230,8 +98,7 @@ def _place(listed: Listed | None) -> dict[str, str]:
 
 
 def _common(path: str, listed: Listed | None, city: str) -> Photograph:
-    name = PurePosixPath(path).name
-    parts = name.split("@")
+    parts = path.rpartition("/")[2].split("@")
     if len(parts) != len(FIELDS) + 2 or parts[0] or not parts[-1].startswith("."):
         raise Unreadable(f"not {len(FIELDS)} fields between @")
     fields = dict(zip(FIELDS, parts[1:-1], strict=True))

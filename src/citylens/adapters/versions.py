@@ -263,13 +263,18 @@ def _file_md5(path: Path, inode: int, size: int, modified: int) -> str:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file that DVC counts as the folder's; of a file, itself."""
+    return map(Path, paths_below(folder))
+
+
+def paths_below(folder: Path) -> Iterator[str]:
+    """The same as texts: of 150,000 files, a Path each costs more than all else."""
     if not folder.is_dir():
-        yield folder
+        yield str(folder)
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
         for name in names:
             if name != ".gitignore" and not (name.startswith(".") and ".draft" in name):  # as .dvcignore has it
-                yield Path(root, name)
+                yield f"{root}/{name}"
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -8,20 +8,17 @@ by their paths in the source, linked where the disk allows it, and manifest.csv,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, product
-from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
 import cv2
 import yaml
 
-from citylens.adapters import files, images, links, progress, releases, sources
+from citylens.adapters import files, images, links, pools, progress, releases, sources
 from citylens.adapters.tracker import Run
 from citylens.science.rendering.view import Scene
 from citylens.science.rendering.world import World, read_world
@@ -45,22 +42,23 @@ def _bring(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
     root = Path(settings.path)
     photographs = sources.choose_cities(_listed(settings, root), settings.cities)
     take = partial(_take, root, folder, settings.max_megapixels)
+    wanted = [(photograph.path, photograph.labels) for photograph in photographs]
     with ExitStack() as stack:
         advance = stack.enter_context(progress.bar("acquire", len(photographs)))
-        taken: Iterator[dict[str, Any]] = map(take, photographs)
+        taken: Iterator[images.Header] = map(take, wanted)
         if len(photographs) > MANY:
-            pool = stack.enter_context(ProcessPoolExecutor(cpu_count(), mp_context=get_context("forkserver")))
-            taken = pool.map(take, photographs, chunksize=CHUNK)
-        for row in taken:
-            yield row
+            taken = stack.enter_context(pools.pool()).map(take, wanted, chunksize=CHUNK)
+        for photograph, header in zip(photographs, taken, strict=True):
+            yield {"id": photograph.path} | vars(photograph) | vars(header)
             advance(1)
 
 
-def _take(root: Path, folder: Path, max_megapixels: float, photograph: sources.Photograph) -> dict[str, Any]:
-    header = images.read_header(root / photograph.path, max_megapixels)
-    for file in filter(None, (photograph.path, photograph.labels)):
+def _take(root: Path, folder: Path, max_megapixels: float, wanted: tuple[str, str]) -> images.Header:
+    """Brings a photograph and, where it has one, its label map."""
+    header = images.read_header(root / wanted[0], max_megapixels)
+    for file in filter(None, wanted):
         links.link(root / file, folder / file)
-    return {"id": photograph.path} | vars(photograph) | vars(header)
+    return header
 
 
 def _listed(settings: Acquire, root: Path) -> list[sources.Photograph]:
@@ -80,7 +78,7 @@ def _listed(settings: Acquire, root: Path) -> list[sources.Photograph]:
 def _render(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
     world, plan = _read_world(settings.path), settings.render
     spots = list(product(world.cities, range(plan.spots)))
-    with ProcessPoolExecutor(cpu_count(), mp_context=get_context("forkserver")) as pool:
+    with pools.pool() as pool:
         yield from chain.from_iterable(pool.map(partial(_draw, world, plan, folder), spots))
 
 

@@ -341,6 +341,11 @@ with tracker.start("train@simple-0", settings.load()) as run:
     assert line.endswith("; the results are on disk, `citylens sync` logs them later")
 
 
+def test_a_database_that_nobody_answers_for_is_given_up_at_once(free_port):
+    with pytest.raises(ConnectionRefusedError):
+        places.connect(places.Place(f"postgresql://user:word@127.0.0.1:{free_port}/runs", None), "citylens")
+
+
 def test_sync_says_which_server_is_down(here, free_port, monkeypatch):
     from citylens.sync import sync
 

@@ -115,6 +115,8 @@ def _file(path: Path | str) -> BufferedReader | BytesIO:
 def _opened(file: BufferedReader | BytesIO, path: Path | str, max_megapixels: float) -> Iterator[Image.Image]:
     try:
         image = Image.open(file, formats=_FORMATS)
+    except MemoryError:
+        raise
     except Image.DecompressionBombError:
         raise InputError(f"{path}: far above {max_megapixels:g} megapixels (acquire.max_megapixels)") from None
     except Exception:

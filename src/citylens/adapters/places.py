@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 HERE = ("127.0.0.1", "localhost", "::1")
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PATIENCE = 5  # seconds
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # A server that is down is noticed in seconds; by itself MLflow tries for minutes.
@@ -68,9 +71,22 @@ def connect(where: Place, experiment: str) -> tuple[MlflowClient, str]:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    _knock(where.address)
     if where.address.startswith(SQLITE):
         _make_database(Path(where.address.removeprefix(SQLITE)), where, experiment)
     return _opened(where, experiment)
+
+
+def _knock(address: str) -> None:
+    """Of a database on another machine, whether anybody answers: MLflow would ask for a minute and a half.
+
+    Raises:
+        OSError: nobody does.
+    """
+    parts = urlsplit(address)
+    port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
+    if parts.hostname and port and not parts.scheme.startswith("http"):
+        socket.create_connection((parts.hostname, port), PATIENCE).close()
 
 
 def hush() -> None:

@@ -47,13 +47,15 @@ def run(command: Sequence[str]) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(os.environ[ADDRESS])
             listener.listen(128)
-            # Ctrl-C reaches a stage by way of the process that waits for it: hence a session of its own.
             subprocess.Popen(
-                [sys.executable, "-m", "citylens.preload", folder],
-                stdin=listener.fileno(),
+                [sys.executable, "-m", "citylens.preload", folder, str(listener.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                pass_fds=[listener.fileno()],
+                # An import that asks whether there is a GPU would otherwise keep forks from using it.
+                env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+                start_new_session=True,  # Ctrl-C reaches a stage by way of the process that waits for it
             )
     os.execvp(command[0], [*command])
 
@@ -94,34 +96,39 @@ def _forward(connection: socket.socket, number: int) -> None:
         connection.sendall(bytes([number]))
 
 
-def serve() -> None:
-    """Forks for whoever connects to the socket at standard input, until the process that started this one has ended."""
-    parent, listener, pending = os.pidfd_open(os.getppid()), socket.socket(fileno=os.dup(0)), list(LIBRARIES)
-    running: dict[int, tuple[BaseProcess, socket.socket]] = {}
-    listening = True
-    while listening or running:
-        sources = [*running, *([parent, listener.fileno()] if listening else [])]
-        ready = select.select(sources, [], [], 0 if pending else None)[0]
-        for ended in running.keys() & set(ready):
-            fork, connection = running.pop(ended)
-            fork.join()
-            with contextlib.suppress(OSError), connection:
-                connection.sendall(str(fork.exitcode).encode())
-        if parent in ready:
-            listening = False
-        elif listener.fileno() in ready:
+def serve(listener: socket.socket, parent: int) -> None:
+    """Forks for whoever connects, until the process that `parent` is a descriptor of has ended, and the last fork."""
+    pending, running = list(LIBRARIES), dict[int, tuple[BaseProcess, socket.socket]]()
+    while parent not in (
+        ready := select.select([parent, listener.fileno(), *running], [], [], 0 if pending else None)[0]
+    ):
+        _tell(running, ready)
+        if listener.fileno() in ready:
             connection = listener.accept()[0]
             gc.freeze()  # a fork's garbage collector need not touch, and so copy, what all share
-            fork = get_context("fork").Process(target=_work, args=[connection])
+            fork = get_context("fork").Process(target=_work, args=[listener, connection])
             fork.start()
             running[fork.sentinel] = fork, connection
-        elif pending and listening:
+        elif pending:
             with contextlib.suppress(Exception):  # a stage that needs it will say so
                 importlib.import_module(pending.pop(0))
+    listener.close()
+    while running:
+        _tell(running, select.select([*running], [], [])[0])
 
 
-def _work(connection: socket.socket) -> None:
+def _tell(running: dict[int, tuple[BaseProcess, socket.socket]], ready: list[int]) -> None:
+    """Their exit status, to those whose forks have ended."""
+    for ended in running.keys() & set(ready):
+        fork, connection = running.pop(ended)
+        fork.join()
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(str(fork.exitcode).encode())
+
+
+def _work(listener: socket.socket, connection: socket.socket) -> None:
     """A stage, in a fork that ends without taking the libraries apart."""
+    listener.close()
     arguments = _take_over(connection)
     from citylens import cli
 
@@ -153,8 +160,14 @@ def _obey(connection: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-if __name__ == "__main__":
+def _main(folder: str, listener: str, parent: str) -> None:
     try:
-        serve()
+        with socket.socket(fileno=int(listener)) as own, contextlib.suppress(ProcessLookupError):
+            own.set_inheritable(False)
+            serve(own, os.pidfd_open(int(parent)))
     finally:
-        shutil.rmtree(sys.argv[1], ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

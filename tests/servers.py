@@ -93,7 +93,14 @@ def ssh(folder: Path) -> Iterator[Ssh]:
 
 @contextmanager
 def tracking(password: str) -> Iterator[server.Plan]:
-    """What `make server` starts, in a folder that PostgreSQL's user reaches too."""
+    """What `make server` starts."""
+    with planned(password) as plan, server.running(plan):
+        yield plan
+
+
+@contextmanager
+def planned(password: str) -> Iterator[server.Plan]:
+    """The same, not started yet, in a folder that PostgreSQL's user reaches too."""
     program("initdb", "postgresql", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True))
     program("rclone", "rclone")
     folder = Path(tempfile.mkdtemp(prefix="citylens-server-"))
@@ -101,8 +108,6 @@ def tracking(password: str) -> Iterator[server.Plan]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(server.PASSWORD, password)
-            plan = server.Plan(folder, free_port(), free_port(), free_port())
-            with server.running(plan):
-                yield plan
+            yield server.Plan(folder, free_port(), free_port(), free_port())
     finally:
         shutil.rmtree(folder, ignore_errors=True)

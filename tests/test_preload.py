@@ -80,10 +80,11 @@ def test_code_is_imported_as_it_lies_on_disk(clone: Clone) -> None:
     assert "data/acquire/manifest.csv" in clone.run("citylens", "preload", "sh", "-c", script, status=7)
 
 
-def test_a_signal_reaches_the_stage(clone: Clone, drawing: subprocess.Popen[str]) -> None:
-    drawing.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_reaches_the_stage(clone: Clone, drawing: subprocess.Popen[str], number: signal.Signals) -> None:
+    drawing.send_signal(number)
     drawing.communicate(timeout=SECONDS)
-    assert drawing.returncode == 128 + signal.SIGTERM
+    assert drawing.returncode == 128 + number
     assert list(clone.folder.glob("data/.acquire*")) == []
     wait_for(lambda: not processes(clone.folder), "end of all")
 

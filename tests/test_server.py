@@ -158,6 +158,19 @@ def test_a_missing_password_and_a_wrong_one_are_refused(plan: server.Plan, monke
         server._make_database(plan, "another password")
 
 
+def test_a_first_start_that_was_stopped_and_a_crash_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    with servers.planned(PASSWORD) as plan:
+        (plan.folder / "postgres.draft").mkdir()
+        (plan.folder / "postgres.draft/PG_VERSION").write_text("15")  # as far as initdb came
+        with server.running(plan) as started:
+            client, _ = _connected(plan.address, plan.folder)
+            client.create_experiment("kept")
+            started["postgres"].kill()
+        with server.running(plan):
+            assert client.get_experiment_by_name("kept") is not None
+
+
 def test_servers_end_with_who_started_them_even_when_that_is_killed(tmp_path: Path) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv (util-linux) is not here")

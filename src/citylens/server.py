@@ -171,8 +171,8 @@ def _make_database(plan: Plan, password: str) -> None:
                     connection.execute(f"CREATE DATABASE {NAME}")
             return
         except psycopg.OperationalError as error:
-            # After a crash PostgreSQL listens before it has put its things in order.
-            if "starting up" not in str(error) or time.monotonic() > until:
+            # After a crash PostgreSQL listens before it has put its things in order: it "is starting up", or "is not yet accepting".
+            if "the database system is" not in str(error) or time.monotonic() > until:
                 said = " ".join(str(error).split())[:200]
                 raise InputError(
                     f"PostgreSQL refuses: {said}; allowed for {PASSWORD}: the one {plan.folder} was made with"

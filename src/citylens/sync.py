@@ -45,8 +45,9 @@ def sync(settings: Settings) -> list[str]:
         recorded = versions.recorded()
         entries = [entry for entry in _tracked(recorded) if not _run_of(client, identity, entry)]
     made = [entry.name for entry in entries if _here(entry) and _make(where, settings, entry, recorded)]
-    with reached(where):
-        _register(client, identity, recorded)
+    if "register" not in made:
+        with reached(where):
+            _register(client, identity, recorded)
     return made
 
 

@@ -31,7 +31,7 @@ git clone --quiet "$here" "$demo/first"
 cd "$demo/first"
 git -C "$here" diff --binary HEAD | git apply --allow-empty
 printf "[cache]\n    dir = %s\n" "$here/.dvc/cache" >.dvc/config.local
-stages="explain segment measure compare report"
+stages="prepare explain segment measure compare embed report"
 if ! dvc checkout --quiet 2>/dev/null; then
 	echo "nothing reproduced here yet: the smoke profile's data instead"
 	stages=prepare

@@ -31,11 +31,18 @@ def drawing(clone: Clone) -> Iterator[subprocess.Popen[str]]:
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed,
     )
     wait_for(lambda: list(clone.folder.glob("data/.acquire*/images/*/*.jpg")), "an image")
     yield running
     running.kill()
     running.communicate()
+
+
+def _heed() -> None:
+    """Where the tests themselves run in the background, or under nohup, these are ignored, and whoever they start ignores them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows a remote at work: what this workspace holds is pushed to an S3 server, cloned, pulled elsewhere, and needs no stage to run
-# there; then MLflow is filled from it. In a temporary folder, gone afterwards; nothing here is changed. Images and
-# networks (a gigabyte) and t-SNE's maps stay out, so that it takes a minute: whoever needs them pulls them too.
+# there; then MLflow is filled from it. In a temporary folder, gone afterwards; nothing here is changed. Raw images (thousands of
+# files) and networks (a gigabyte) stay out, so that it takes less than a minute: whoever needs them pulls them too.
 # Where nothing was reproduced yet, the data of the smoke profile, made in that folder, stands for the study.
 set -euo pipefail
 cd "$(dirname "$0")/.."

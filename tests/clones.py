@@ -6,11 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
+SECONDS = 120  # that something may take on a busy machine
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Fails where it does not come in time."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not come in {SECONDS} s"
+        time.sleep(0.02)
 
 
 class Clone:
@@ -64,6 +75,10 @@ class Clone:
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         )
         return done.stdout + done.stderr
+
+    def reproduce(self) -> str:
+        """As `make repro` does it: what is printed."""
+        return self.run("citylens", "preload", "dvc", "repro")
 
     def ran(self, printed: str) -> list[str]:
         """The stages that a `dvc repro` ran, by what it printed."""

@@ -24,6 +24,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Clone:
         if done.exists():
             return Clone.at(folder)
         clone = Clone(folder)
-        clone.run("citylens", "preload", "dvc", "repro")
+        clone.reproduce()
         done.touch()
         return clone

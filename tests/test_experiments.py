@@ -25,7 +25,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     as_someone = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
     for setting in (("user.name", "test"), ("user.email", "test@example.org")):
         clone.run("git", "config", *setting)
-    clone.run("dvc", "repro")
+    clone.reproduce()
     clone.run("git", "add", "-A")
     clone.run(*as_someone, "commit", "-qm", "results")
     for name, rate in RATES.items():

@@ -18,12 +18,11 @@ from threading import Thread
 import numpy as np
 import pytest
 import yaml
-from clones import ROOT, Clone
+from clones import ROOT, SECONDS, Clone, wait_for
 from servers import free_port
 
 pytestmark = pytest.mark.integration
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +62,6 @@ def started(clone: Clone, *command: str, **variables: str) -> subprocess.Popen[s
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not come in {SECONDS} s"
-        time.sleep(0.02)
 
 
 def stage_process(clone: Clone) -> int | None:

@@ -41,7 +41,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = Clone(tmp_path_factory.mktemp("gate"), "smoke")
     (clone.folder / "worlds/clear.yaml").write_text(WORLD)
     clone.run("citylens", "use", "smoke", *STUDY)
-    clone.run("dvc", "repro")
+    clone.reproduce()
     clone.run("git", "add", "-A")
     clone.run(*IDENTITY, "commit", "-qm", "base")
     return clone
@@ -80,7 +80,7 @@ def test_nothing_changed(study: Clone) -> None:
 
 def test_a_wrong_denominator_of_r_is_red(study: Clone) -> None:
     edit(study, "src/citylens/science/object_ratio.py", "total.sum(axis=0)\n", "np.full(total.shape[1], total.sum())\n")
-    study.run("dvc", "repro")
+    study.reproduce()
     verdicts = gate(study, 1)
     moved = {name for name, verdict in verdicts.items() if verdict != "ok"}
     assert len(moved) > 5 and all(
@@ -101,13 +101,13 @@ def test_training_on_shuffled_labels_is_red(study: Clone) -> None:
         'training.Images(pixels, labels, rows["training"], rows["validation"])',
         'training.Images(pixels, np.random.default_rng(0).permutation(labels), rows["training"], rows["validation"])',
     )
-    study.run("dvc", "repro")
+    study.reproduce()
     assert gate(study, 1)["accuracy"] == "regression"
 
 
 def test_other_seeds_are_green(study: Clone) -> None:
     study.run("citylens", "use", "smoke", *STUDY, "study.seeds=[2, 3]")
     study.run("citylens", "tidy")
-    study.run("dvc", "repro")
+    study.reproduce()
     verdicts = gate(study, 0)
     assert verdicts["accuracy"] in ("ok", "better")

@@ -54,7 +54,7 @@ def test_the_papers_profile_runs_on_the_papers_layouts(tmp_path: Path) -> None:
     )
     params = clone.folder / "params.yaml"
     write_text(params, params.read_text().replace("images: 75984", f"images: {SPOTS * 12}"))
-    clone.run("dvc", "repro")
+    clone.reproduce()
     manifest = pd.read_csv(clone.folder / "data/acquire/manifest.csv", dtype=str)
     assert manifest["city"].value_counts().to_dict() == {"tokyo": 60, "pittsburgh": 60}
     assert set(manifest.groupby("city")["codec"].first().items()) == {("tokyo", "png"), ("pittsburgh", "jpeg")}

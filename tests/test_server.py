@@ -38,7 +38,7 @@ def study(plan: server.Plan, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A study tracked in its folder; two of its stages once more on the server as they ran; the others synced there."""
     changes = ("study.networks=[simpler]", "report.thumbnail_network=simpler")
     clone = Clone(tmp_path_factory.mktemp("served") / "study", "smoke", *changes)
-    clone.run("dvc", "repro")
+    clone.reproduce()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CITYLENS_TRACKING", plan.address)
         patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine is no outage here

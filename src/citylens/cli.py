@@ -181,7 +181,7 @@ def _preload(chosen: argparse.Namespace) -> None:
         raise InputError("no command; allowed: a command that runs stages, such as citylens preload dvc repro")
     try:
         preload.run(chosen.command_line)
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{chosen.command_line[0]} cannot be run: {error.strerror}") from None
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from citylens import cli, gating, settings
-from citylens.adapters import versions
+from citylens.adapters import md5s
 from citylens.science import gate
 from citylens.settings import InputError
 
@@ -294,7 +294,7 @@ def half_reproduced(folder: Path) -> None:
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
     masks = {"path": "data/explain/vgg11-0", "md5": "masks"}
     weights = {"path": "models/train/vgg11-0", "md5": "those before"}
-    table = {"path": "reports/compare/all_pairs.csv", "md5": versions.md5(folder / "reports/compare/all_pairs.csv")}
+    table = {"path": "reports/compare/all_pairs.csv", "md5": md5s.of(folder / "reports/compare/all_pairs.csv")}
     lock["stages"]["explain"] = {"cmd": "x", "deps": [weights], "outs": [masks]}
     lock["stages"]["compare"] = {"cmd": "x", "deps": [masks], "outs": [table]}
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))

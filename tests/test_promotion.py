@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from citylens import cli, promoting, settings
-from citylens.adapters import places, registry, tracking, versions
+from citylens.adapters import md5s, places, registry, runs
 from citylens.adapters.models import CHALLENGER, CHAMPION
 from citylens.settings import Incomparable, InputError
 
@@ -45,7 +45,7 @@ class Project:
         """Registers a trained network; the version's number."""
         weights = self.folder / f"{len(list(self.folder.glob('*.safetensors')))}.safetensors"
         weights.write_bytes(os.urandom(64))
-        run = tracking.begin(self.where, "citylens", f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code})
+        run = runs.begin(self.where, "citylens", f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code})
         run.params({"train.keep": "last"})
         run.metrics({"validation_accuracy": 0.9}, step=1)
         run.metrics({"validation_accuracy": validation}, step=2)
@@ -53,7 +53,7 @@ class Project:
         run.network(weights, key=f"resnet18-{seed}", cities=CITIES, size=64, metrics={})
         run.end("FINISHED")
         for _ in range(again):
-            run.register(MODEL, versions.md5(weights), {"citylens.seed": seed})
+            run.register(MODEL, md5s.of(weights), {"citylens.seed": seed})
         return str(max(self.numbers()))
 
     def numbers(self) -> list[int]:
@@ -183,7 +183,7 @@ def test_a_promotion_that_died_in_the_middle(project: Project) -> None:
         project.promote()
     done = project.client.get_model_version(MODEL, "2").tags["citylens.promotion"]
     project.client.update_run(done, status="RUNNING")
-    meant = tracking.begin(project.where, "citylens", "promote", {})
+    meant = runs.begin(project.where, "citylens", "promote", {})
     meant.tags({"citylens.number": 3, "citylens.action": "promote", "citylens.model": MODEL})
     meant.tags({"citylens.from": "2", "citylens.to": "1", "citylens.reason": "x"})
     promoting.rollback(project.settings, "resnet18", "x")
@@ -250,11 +250,11 @@ def test_the_champion_explains_without_the_project(project: Project, tmp_path_fa
     weights = project.folder / "network.safetensors"
     card = checkpoints.Card("resnet18", CITIES, 64, "stretch", "none", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     checkpoints.write_network(weights, networks.build("resnet18", classes=2, size=64, seed=0), card)
-    run = tracking.begin(project.where, "citylens", "train@resnet18-0", {DATA: "d.dir"})
+    run = runs.begin(project.where, "citylens", "train@resnet18-0", {DATA: "d.dir"})
     run.metrics({"test_accuracy": 0.8, "test_majority_accuracy": 0.5})
     run.network(weights, key="resnet18-0", cities=CITIES, size=64, metrics={})
     run.end("FINISHED")
-    run.register(MODEL, versions.md5(weights), {})
+    run.register(MODEL, md5s.of(weights), {})
     assert project.promote() == 0
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_TRACKING_URI": project.where.address}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from citylens import raw
-from citylens.adapters import links, versions
+from citylens.adapters import links, md5s
 from citylens.settings import InputError
 
 
@@ -27,7 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "  make:\n    cmd: x\n    outs: [data/made/one]\n"
     )
     (tmp_path / "data/made/one").mkdir(parents=True)
-    deps = [{"path": path, "md5": versions.md5(path)} for path in ("models", "data/made")]
+    deps = [{"path": path, "md5": md5s.of(path)} for path in ("models", "data/made")]
     stages = {
         "segment": {"cmd": "x", "deps": deps},
         "dropped": {"cmd": "x", "deps": [{"path": "models", "md5": "old"}]},

@@ -16,7 +16,7 @@ import pytest
 import servers
 from clones import Clone
 
-from citylens.adapters import versions
+from citylens.adapters import md5s, versions
 
 pytestmark = pytest.mark.integration
 AS_SOMEONE = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -111,7 +111,7 @@ def test_a_pull_elsewhere_is_a_reproduction(source: Clone, remotes: dict[str, Re
     clone.run("dvc", "pull", "--run-cache", "--remote", name)
     assert clone.ran(clone.run("dvc", "repro")) == []
     assert clone.run("dvc", "status").strip().endswith("up to date.")
-    assert {path: versions.md5(clone.folder / path) for path in clone.outputs()} == source.outputs()
+    assert {path: md5s.of(clone.folder / path) for path in clone.outputs()} == source.outputs()
     runs = [path.relative_to(source.folder) for path in source.folder.glob(".dvc/cache/runs/*/*/*")]
     assert runs and all((clone.folder / path).exists() for path in runs)
     assert "0 damaged, 0 missing" in clone.run("citylens", "verify")
@@ -190,7 +190,7 @@ def _damage(path: Path) -> None:
 
 
 def _object(folder: Path, clone: Clone, path: str) -> Path:
-    md5 = versions.md5(clone.folder / path)
+    md5 = md5s.of(clone.folder / path)
     return folder / "files/md5" / md5[:2] / md5[2:]
 
 
@@ -225,7 +225,7 @@ def test_damage_in_a_remote_is_named_and_mended(source: Clone, remotes: dict[str
     clone = _elsewhere(source, f"refusing-{name}", remote)
     clone.run("dvc", "remote", "modify", "--local", name, "verify", "true")
     refused = clone.run("dvc", "pull", "--remote", name, status=1)  # names the output, or on S3 the object
-    assert "data/explain/resnet18-0" in refused or versions.md5(source.folder / MASKS) in refused
+    assert "data/explain/resnet18-0" in refused or md5s.of(source.folder / MASKS) in refused
     assert not _object(clone.folder / ".dvc/cache", source, MASKS).exists()
     source.run("citylens", "verify", "--remote", name, "--remove", status=1)
     source.run("dvc", "push", "--remote", name)
@@ -254,16 +254,14 @@ def test_other_repositories_take_masks_a_segmentation_and_a_network(
         out = path.replace("/", "-")
         other.run("dvc", "get", str(upstream.folder), path, "--out", f"{out}-0")
         other.run("dvc", "get", upstream.folder.as_uri(), path, "--out", f"{out}-1", *absolute)
-        assert (
-            versions.md5(other.folder / f"{out}-0") == versions.md5(other.folder / f"{out}-1") == _in_lock(source, path)
-        )
+        assert md5s.of(other.folder / f"{out}-0") == md5s.of(other.folder / f"{out}-1") == _in_lock(source, path)
         out = f"imported-{out}"
         other.run("dvc", "import", str(upstream.folder), path, "--out", out)
-        assert versions.md5(other.folder / out) == _in_lock(source, path)
+        assert md5s.of(other.folder / out) == _in_lock(source, path)
         assert upstream.run("git", "rev-parse", "HEAD").strip() in (other.folder / f"{out}.dvc").read_text()
     other.run("dvc", "update", "imported-data-segment.dvc")
     other.run("dvc", "artifacts", "get", str(upstream.folder), "resnet18-0", "--rev", "v1.0.0", "--out", "artifact")
-    assert versions.md5(other.folder / "artifact") == _in_lock(source, "models/train/resnet18-0")
+    assert md5s.of(other.folder / "artifact") == _in_lock(source, "models/train/resnet18-0")
 
 
 def _in_lock(clone: Clone, path: str) -> str:

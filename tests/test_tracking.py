@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from citylens import settings
-from citylens.adapters import git, places, tracker, tracking, versions
+from citylens.adapters import git, md5s, places, runs, tracker, versions
 from citylens.settings import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -209,9 +209,9 @@ def test_networks_are_registered_once_with_their_versions(here, client, synced):
     version = min(found, key=lambda version: version.tags["citylens.seed"])
     (run,) = _runs(client, "train@simple-0")
     assert version.run_id == run.info.run_id
-    assert version.tags["citylens.weights.md5"] == versions.md5("models/train/simple-0/network.safetensors")
+    assert version.tags["citylens.weights.md5"] == md5s.of("models/train/simple-0/network.safetensors")
     assert version.tags["citylens.fingerprint"] == run.data.tags["citylens.fingerprint"]
-    assert version.tags["dvc.dep.made/simple-0"] == versions.md5("made/simple-0")
+    assert version.tags["dvc.dep.made/simple-0"] == md5s.of("made/simple-0")
     assert version.tags["citylens.accuracy"] == "0.75"
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     assert model.source_run_id == run.info.run_id
@@ -223,7 +223,7 @@ def test_weights_are_linked_from_the_workspace_and_dvc_to_mlflow(here, client, s
     (model,) = [
         file for file in here.glob("mlartifacts/models/*/artifacts/data/network.safetensors") if file.samefile(weights)
     ]
-    md5 = versions.md5(weights)
+    md5 = md5s.of(weights)
     assert (
         model.stat().st_ino
         == weights.stat().st_ino
@@ -528,7 +528,7 @@ def test_the_silent_twin_and_the_real_ones_take_the_same(monkeypatch):
     assert len(names) == 9
     for name in names:
         wanted = list(inspect.signature(getattr(tracker.Run, name)).parameters)
-        for kind in (tracker.Silent, tracker.Beside, tracking.MlflowRun):
+        for kind in (tracker.Silent, tracker.Beside, runs.MlflowRun):
             assert list(inspect.signature(getattr(kind, name)).parameters)[: len(wanted)] == wanted, (kind, name)
     monkeypatch.setenv("CITYLENS_TRACKING", "off")
     with tracker.start("measure", settings.load(ROOT / "params.yaml")) as run:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from citylens.adapters import git, versions
+from citylens.adapters import git, md5s, versions
 from citylens.adapters.versions import read_yaml
 from citylens.settings import InputError
 
@@ -65,7 +65,7 @@ def test_md5s_are_those_of_dvc(pipeline):
     assert recorded["gather"].outs["data"].endswith(".dir")
     for entry in recorded.values():
         for path, md5 in [*entry.deps.items(), *entry.outs.items()]:
-            assert versions.md5(pipeline / path) == md5, path
+            assert md5s.of(pipeline / path) == md5, path
 
 
 def test_a_stage_resolves_as_dvc_resolves_it(pipeline):

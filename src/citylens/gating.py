@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citylens.adapters import metrics, versions
+from citylens.adapters import md5s, metrics, versions
 from citylens.science import gate as science
 from citylens.settings import Gate, Incomparable, InputError, Settings
 
@@ -134,7 +134,7 @@ def _stale(folder: Path, gate: Gate) -> Iterator[str]:
         files = {path: md5 for path, md5 in sources.items() if path.startswith("src/") or (folder / path).exists()}
         files |= {path: md5 for path, md5 in entry.outs.items() if path.startswith("reports/")}
         files |= {path: md5 for path, md5 in entry.deps.items() if _all_here(folder, path, made)}
-        changed = [path for path, md5 in files.items() if versions.md5(folder / path) != md5]
+        changed = [path for path, md5 in files.items() if md5s.of(folder / path) != md5]
         changed += [path for path, md5 in entry.deps.items() if made.get(path, md5) != md5]
         keys = entry.params.get("params.yaml", {})
         changed += [key for key, value in keys.items() if versions.look_up(params, key) != value]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from citylens.adapters import files, versions
+from citylens.adapters import files, md5s, versions
 from citylens.settings import InputError
 
 FOLDER = Path(".citylens/raw")
@@ -97,7 +97,7 @@ def _read(kept: Path) -> dict[str, Any]:
 def _listing(path: Path, before: dict[str, Any]) -> dict[str, Any]:
     """[size, time of change in ns, md5] of each file; a file is read only where size or time are others than before."""
     listing = {}
-    for file in versions.files_below(path):
+    for file in md5s.files_below(path):
         name = file.relative_to(path).as_posix()
         try:
             state = file.stat()
@@ -105,14 +105,14 @@ def _listing(path: Path, before: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"{file}: a link to nothing, or gone meanwhile; remove it, or run again") from None
         size, changed, md5 = before.get(name, (None, None, None))
         known = (size, changed) == (state.st_size, state.st_mtime_ns)
-        listing[name] = [state.st_size, state.st_mtime_ns, md5 if known else versions.md5(file)]
+        listing[name] = [state.st_size, state.st_mtime_ns, md5 if known else md5s.of(file)]
     return listing
 
 
 def _md5(path: Path, listing: dict[str, Any]) -> str:
     if not path.is_dir():
         return str(listing["."][2])
-    return versions.folder_md5([{"md5": md5, "relpath": name} for name, (_, _, md5) in listing.items()])
+    return md5s.of_listing([{"md5": md5, "relpath": name} for name, (_, _, md5) in listing.items()])
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citylens import settings as project
-from citylens.adapters import masking, places, tracker, tracking, versions
+from citylens.adapters import masking, places, runs, tracker, versions
 from citylens.adapters.versions import read_yaml
 from citylens.settings import InputError, Settings
 
@@ -106,7 +106,7 @@ def _make(where: places.Place, settings: Settings, entry: versions.Entry, record
     name, item = versions.module_and_item(entry.name)
     module = importlib.import_module(f"citylens.stages.{name}")
     with reached(where):
-        run = tracking.begin(where, settings.tracking.experiment, entry.name, {"citylens.synced": "true"})
+        run = runs.begin(where, settings.tracking.experiment, entry.name, {"citylens.synced": "true"})
         try:
             run.describe(entry)
             module.track(known, run, *item)
@@ -152,4 +152,4 @@ def _register(client: MlflowClient, experiment: str, recorded: Recorded) -> None
         return
     run = _run_of(client, experiment, entry)
     if run is not None:
-        importlib.import_module("citylens.stages.register").enter(tracking.resume(client, experiment, run))
+        importlib.import_module("citylens.stages.register").enter(runs.resume(client, experiment, run))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citylens.adapters import files, versions
+from citylens.adapters import files, md5s
 from citylens.settings import InputError
 
 DAMAGED, MISSING, DIFFERENT = "damaged", "missing", "different"
@@ -200,7 +200,7 @@ def _remove(store: Store, outputs: list[Output], objects: Mapping[str, str], dam
 def _workspace(cache: Store, outputs: Iterable[Output]) -> Iterator[Finding]:
     for output in outputs:
         for path, md5 in _files(cache, output).items():
-            now = versions.md5(path)
+            now = md5s.of(path)
             if now != md5:
                 yield Finding(DIFFERENT if now else MISSING, path, output.path)
 

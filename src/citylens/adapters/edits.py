@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from citylens.adapters import versions
+from citylens.adapters import md5s, versions
 from citylens.settings import InputError
 
 
@@ -49,7 +49,7 @@ def _state(stage: str) -> dict[str, Any]:
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
     """Of a file, or of all files below a folder; none where nothing lies."""
-    return sorted(map(_stamp, versions.paths_below(path))) if path.exists() else []
+    return sorted(map(_stamp, md5s.paths_below(path))) if path.exists() else []
 
 
 def _stamp(path: str) -> tuple[str, int, int]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citylens.adapters import places, versions
+from citylens.adapters import md5s, places
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-    from citylens.adapters.tracking import MlflowRun
+    from citylens.adapters.runs import MlflowRun
 
 LOADER = "citylens.served"  # its _load_pyfunc makes the network from the weights
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "opencv-python-headless", "pyyaml")
@@ -38,7 +38,7 @@ def log_network(run: MlflowRun, weights: Path, key: str, cities: tuple[str, ...]
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     tags = {
-        WEIGHTS: versions.md5(weights),
+        WEIGHTS: md5s.of(weights),
         "citylens.key": key,
         "citylens.cities": json.dumps(cities, ensure_ascii=False),
     }

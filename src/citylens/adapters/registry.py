@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from citylens.adapters import places, tracking
+from citylens.adapters import places, runs
 from citylens.adapters.models import CHALLENGER, CHAMPION
 from citylens.settings import Incomparable, InputError
 
@@ -87,7 +87,7 @@ class Registry:
             Incomparable: the champion is another than the one that was compared.
         """
         model, old = champion.model, before.number if before else ""
-        run = tracking.begin(self.where, self.name, STAGE, {})
+        run = runs.begin(self.where, self.name, STAGE, {})
         said = dict(zip(FIELDS, (self._next(), action, model, old, champion.number, reason), strict=True))
         try:
             run.tags({f"citylens.{name}": value for name, value in said.items()})

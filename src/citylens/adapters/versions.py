@@ -1,4 +1,4 @@
-"""DVC's versions, read without importing DVC: stages of dvc.yaml, entries of dvc.lock, md5s of files and folders.
+"""DVC's versions, read without importing DVC: stages of dvc.yaml, entries of dvc.lock.
 
 A fingerprint names one execution of one stage: its command, its dependencies, parameters and results. It is the same
 computed inside the running stage and computed from dvc.lock afterwards, so that an MLflow run and a dvc.lock entry can
@@ -7,7 +7,6 @@ be matched in both directions.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
@@ -20,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from citylens import settings
+from citylens.adapters import md5s
 from citylens.settings import InputError
 
-IGNORED_FOLDERS = {".git", ".hg", ".dvc"}  # as DVC's own default
 MOST_STAGES = 10_000
 _PLACE = re.compile(r"\$\{([^{}]+)\}")
 
@@ -210,7 +209,7 @@ def begun(name: str, folder: Path | str = ".") -> Entry | None:
         return None
     trusted = recorded(folder).values() if os.environ.get("DVC_STAGE") else ()
     made = {path: md5 for entry in trusted for path, md5 in entry.outs.items()}
-    deps = {path: made.get(path) or md5(Path(folder, path)) for path in stage.deps}
+    deps = {path: made.get(path) or md5s.of(Path(folder, path)) for path in stage.deps}
     params = {file: _chosen(read_yaml(Path(folder, file)) or {}, keys) for file, keys in stage.params.items()}
     return Entry(name, stage.cmd, deps, params, dict.fromkeys(stage.outs, ""))
 
@@ -222,59 +221,14 @@ def _chosen(values: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def finished(entry: Entry, folder: Path | str = ".") -> Entry:
     """The same with the md5s of the results that now lie on disk."""
     return Entry(
-        entry.name, entry.cmd, entry.deps, entry.params, {path: md5(Path(folder, path)) for path in entry.outs}
+        entry.name, entry.cmd, entry.deps, entry.params, {path: md5s.of(Path(folder, path)) for path in entry.outs}
     )
 
 
 def present(entry: Entry, folder: Path | str = ".") -> bool:
     """Whether every result lies in the workspace with the md5 of the entry."""
     there = all(Path(folder, path).exists() for path in entry.outs)
-    return there and all(md5(Path(folder, path)) == known for path, known in entry.outs.items())
-
-
-def md5(path: Path | str) -> str:
-    """The md5 DVC records: of a file's bytes, or of a folder's listing (ending in `.dir`); empty where nothing lies.
-
-    Folders are listed as DVC does without patterns in .dvcignore.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return folder_md5(
-            [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_below(path)]
-        )
-    if not path.exists():
-        return ""
-    state = path.stat()
-    return _file_md5(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-def folder_md5(listing: list[dict[str, str]]) -> str:
-    """Of a folder whose files have these entries: md5, and relpath."""
-    ordered = sorted(listing, key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(ordered, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-@functools.lru_cache(maxsize=4096)
-def _file_md5(path: Path, inode: int, size: int, modified: int) -> str:
-    """Computed once in a process, as long as the file stays what it is."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file that DVC counts as the folder's; of a file, itself."""
-    return map(Path, paths_below(folder))
-
-
-def paths_below(folder: Path) -> Iterator[str]:
-    """The same as texts: of 150,000 files, a Path each costs more than all else."""
-    if not folder.is_dir():
-        yield str(folder)
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
-        for name in names:
-            if name != ".gitignore" and not (name.startswith(".") and ".draft" in name):  # as .dvcignore has it
-                yield f"{root}/{name}"
+    return there and all(md5s.of(Path(folder, path)) == known for path, known in entry.outs.items())
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from citylens.adapters import files, versions
+from citylens.adapters import files, md5s
 from citylens.adapters.tracker import Run
 from citylens.settings import InputError, Settings, key
 
@@ -27,7 +27,7 @@ def run(settings: Settings, tracker: Run) -> None:
 def _described(prefix: str, network: str, seed: int) -> dict[str, Any]:
     weights = Path("models/train") / key(network, seed) / "network.safetensors"
     scores = files.read_json(Path("reports/train") / key(network, seed) / "scores.json")
-    md5 = versions.md5(weights)
+    md5 = md5s.of(weights)
     if not md5:
         raise InputError(f"{weights}: no such file; `dvc repro` makes it, `dvc pull` fetches it")
     chosen = {name: scores[name] for name in ("accuracy", "majority_accuracy", "images")}

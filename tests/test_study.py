@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
     before = study.outputs()
     assert study.ran(study.run("dvc", "repro")) == []
     assert study.outputs() == before
+
+
+def test_without_data_docs_the_data_are_checked_once_more(study: Clone) -> None:
+    """As in a fresh clone, where git has the verdicts and nobody has the pages."""
+    before = study.outputs()
+    shutil.rmtree(study.folder / "reports/data_docs")
+    assert study.run("citylens", "tidy").count("its Data Docs are not here") == 4
+    assert {stage.split("_")[0] for stage in study.ran(study.reproduce())} == {"validate"}
+    assert study.outputs() == before and (study.folder / "reports/data_docs/masks/index.html").is_file()
+    assert study.run("citylens", "tidy") == ""
 
 
 def test_every_run_is_tracked_and_sync_adds_none(study: Clone) -> None:

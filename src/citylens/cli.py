@@ -186,10 +186,12 @@ def _preload(chosen: argparse.Namespace) -> None:
 
 
 def _tidy(chosen: argparse.Namespace) -> None:
-    from citylens.tidy import tidy
+    from citylens.tidy import forget_verdicts, tidy
 
     for path in tidy(settings.load()):
         print(f"tidy: {path} removed; params.yaml no longer names it")
+    for path in forget_verdicts():
+        print(f"tidy: {path} removed; its Data Docs are not here, so the data will be checked once more")
 
 
 def _gate(chosen: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--accept", action="store_true", help="what changed is a new version")
     fetch = commands.add_parser("fetch", help="download a scene parser's weights into segment.path")
     fetch.add_argument("what", choices=("csail",), help="csail: segment.csail.parser, by ADE20K's authors")
-    commands.add_parser("tidy", help="remove outputs of networks that params.yaml no longer names")
+    commands.add_parser("tidy", help="remove what params.yaml no longer names, and verdicts without Data Docs")
     _add_comparing(commands)
     _add_operations(commands)
     return whole

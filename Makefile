@@ -42,9 +42,8 @@ repro: $(INSTALLED)
 test: $(INSTALLED)
 	pytest
 
-# In the files' order: by their number of tests, the experiments would come last, and a core would wait for them.
 integration: $(INSTALLED)
-	pytest -m integration --no-loadscope-reorder $(ONLY)
+	pytest -m integration $(ONLY)
 
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py

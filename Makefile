@@ -50,6 +50,7 @@ fuzz: $(INSTALLED)
 
 audit: $(INSTALLED)
 	.ci/audit
+
 # Never to a team's server. What is edited and not yet committed goes along; PYTHONPATH comes before the editable install. The dvc.lock
 # in git is longer than this study's, and DVC reads and writes all of it after each stage.
 smoke: export CITYLENS_TRACKING :=

@@ -15,7 +15,7 @@ IGNORED_FOLDERS = {".git", ".hg", ".dvc"}  # as DVC's own default
 def of(path: Path | str) -> str:
     """The md5 DVC records: of a file's bytes, or of a folder's listing (ending in `.dir`); empty where nothing lies.
 
-    Folders are listed as DVC does without patterns in .dvcignore.
+    Folders are listed as DVC does with this project's .dvcignore.
     """
     path = Path(path)
     if path.is_dir():

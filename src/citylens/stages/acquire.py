@@ -8,7 +8,7 @@ by their paths in the source, linked where the disk allows it, and manifest.csv,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import Executor
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, product
@@ -22,7 +22,7 @@ from citylens.adapters import files, images, links, pools, progress, releases, s
 from citylens.adapters.tracker import Run
 from citylens.science.rendering.view import Scene
 from citylens.science.rendering.world import World, read_world
-from citylens.settings import Acquire, InputError, Rendered, Settings
+from citylens.settings import Acquire, Dataset, InputError, Rendered, Settings
 
 COLUMNS = ["id", "city", "spot", "heading", "pitch", "lat", "lon", "utm_east", "utm_north"]
 COLUMNS += ["path", "width", "height", "codec", "sha256", "labels"]
@@ -40,39 +40,39 @@ def run(settings: Settings, tracker: Run) -> None:
 
 def _bring(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
     root = Path(settings.path)
-    photographs = sources.choose_cities(_listed(settings, root), settings.cities)
-    take = partial(_take, root, folder, settings.max_megapixels)
-    wanted = [(photograph.path, photograph.labels) for photograph in photographs]
-    with ExitStack() as stack:
-        advance = stack.enter_context(progress.bar("acquire", len(photographs)))
-        taken: Iterator[images.Header] = map(take, wanted)
-        if len(photographs) > MANY:
-            taken = stack.enter_context(pools.pool()).map(take, wanted, chunksize=CHUNK)
-        for photograph, header in zip(photographs, taken, strict=True):
-            yield {"id": photograph.path} | vars(photograph) | vars(header)
-            advance(1)
+    with pools.pool() as pool:  # whose processes start when there is work
+        photographs = sources.choose_cities(_listed(settings, root, pool), settings.cities)
+        take = partial(_take, str(root), str(folder), settings.max_megapixels)
+        wanted = [(photograph.path, photograph.labels) for photograph in photographs]
+        many = len(photographs) > MANY
+        taken = pool.map(take, wanted, chunksize=CHUNK) if many else map(take, wanted)
+        with progress.bar("acquire", len(photographs)) as advance:
+            for photograph, header in zip(photographs, taken, strict=True):
+                yield {"id": photograph.path} | vars(photograph) | vars(header)
+                advance(1)
 
 
-def _take(root: Path, folder: Path, max_megapixels: float, wanted: tuple[str, str]) -> images.Header:
+def _take(root: str, folder: str, max_megapixels: float, wanted: tuple[str, str]) -> images.Header:
     """Brings a photograph and, where it has one, its label map."""
-    header = images.read_header(root / wanted[0], max_megapixels)
+    header = images.read_header(f"{root}/{wanted[0]}", max_megapixels)
     for file in filter(None, wanted):
-        links.link(root / file, folder / file)
+        links.link(f"{root}/{file}", f"{folder}/{file}")
     return header
 
 
-def _listed(settings: Acquire, root: Path) -> list[sources.Photograph]:
+def _listed(settings: Acquire, root: Path, pool: Executor) -> list[sources.Photograph]:
     if settings.source == "folder":
         return sources.from_folder(root)
     if settings.source == "manifest":
         return sources.from_manifest(root, settings.manifest)
-    found = []
-    for dataset in settings.datasets:
-        views = releases.from_dataset(root, dataset)
-        found += releases.choose_views(
-            views, dataset.choose, dataset.images, dataset.seed, f"acquire.datasets: {dataset.city}"
-        )
-    return found
+    return list(chain.from_iterable(pool.map(partial(_views, root), settings.datasets)))
+
+
+def _views(root: Path, dataset: Dataset) -> list[sources.Photograph]:
+    views = releases.from_dataset(root, dataset)
+    return releases.choose_views(
+        views, dataset.choose, dataset.images, dataset.seed, f"acquire.datasets: {dataset.city}"
+    )
 
 
 def _render(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:

@@ -151,6 +151,8 @@ def test_folders_become_cities_and_spots(project: Path, capsys: pytest.CaptureFi
     root = two_cities(project / "photographs")
     picture(root / "a" / "square" / "north.png")
     picture(root / "a" / "square" / "south.png")
+    for hidden in (root / "a" / "._0.png", root / "a" / ".trash" / "0.png", root / ".trash" / "0.png"):
+        picture(hidden)
     assert acquire(root, "folder", capsys) == (0, "")
     table = files.read_table("data/acquire/manifest.csv", ["id", "city", "spot", "path", "sha256"])
     assert table["city"].value_counts().to_dict() == {"a": 8, "b": 6}
@@ -174,8 +176,13 @@ def emptied(path: Path) -> None:
             "city b has 4 image(s); allowed: 5 or more",
         ),
         (lambda root: emptied(root / "a" / "0.png"), "0.png: empty (0 bytes)"),
+        (
+            lambda root: picture(root / "0.png"),
+            "photographs/0.png lies in no city's folder; allowed: one folder a city",
+        ),
+        (lambda root: (root / "a" / "9.png").symlink_to(picture(root.parent / "9.png")), "a/9.png leaves the folder"),
     ],
-    ids=["one city", "four images", "zero bytes"],
+    ids=["one city", "four images", "zero bytes", "no city", "link out"],
 )
 def test_a_bad_folder_is_refused_and_nothing_lost(
     project: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], object], said: str
@@ -206,16 +213,18 @@ def manifest(root: Path, rows: list[dict[str, str]], columns: tuple[str, ...] = 
         ({"path": "../secret.png", "city": "a"}, "row 14: ../secret.png leaves the folder"),
         ({"path": "/etc/hostname", "city": "a"}, "row 14: /etc/hostname leaves the folder"),
         ({"path": "a/link.png", "city": "a"}, "row 14: a/link.png leaves the folder"),
+        ({"path": "away/secret.png", "city": "a"}, "row 14: away/secret.png leaves the folder"),
         ({"path": "a/0.png", "city": ""}, "row 14: city is empty"),
         ({"path": "a/0.png", "city": "a", "heading": "north"}, "row 14: heading is 'north'; allowed: degrees"),
     ],
-    ids=["unknown file", "doubled", "climbs out", "absolute", "link out", "no city", "heading"],
+    ids=["unknown file", "doubled", "climbs out", "absolute", "link out", "linked folder", "no city", "heading"],
 )
 def test_a_bad_manifest_row_is_named(
     project: Path, capsys: pytest.CaptureFixture[str], row: dict[str, str], said: str
 ) -> None:
     root = two_cities(project / "photographs")
     (root / "a" / "link.png").symlink_to(picture(project / "secret.png"))
+    (root / "away").symlink_to(project)
     rows = [{"path": f"{city}/{number}.png", "city": city} for city in "ab" for number in range(6)]
     manifest(root, [*rows, row], ("path", "city", "spot", "heading"))
     status, error = acquire(root, "manifest", capsys)
@@ -228,7 +237,7 @@ def test_a_bad_manifest_row_is_named(
     [
         ({"path": "a/0.png", "city": "a\rx,b,c,../../etc/passwd"}, "../../etc/passwd' has the character '\\r'"),
         ({"path": "a/\x1b[2J.png", "city": "a"}, "row 2: path: 'a/\\x1b[2J.png' has the character '\\x1b'"),
-        ({"path": "a/loop.png", "city": "a"}, "row 2: 'a/loop.png' is no path: Symlink loop"),
+        ({"path": "a/loop.png", "city": "a"}, "row 2: 'a/loop.png' is no path: Too many levels of symbolic links"),
         ({"path": ".", "city": "a"}, "row 2: .: no such file"),
         (
             {"path": "a/0.png", "city": "=cmd|' /C calc'!A0"},

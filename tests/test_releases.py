@@ -120,6 +120,7 @@ def test_common_names_with_fields_left_empty(tmp_path: Path) -> None:
     common(top)
     common(top, pano_id="", heading="", pitch="", zone="", lat="", lon="")
     common(tmp_path / "vpr/images/train/queries", pano_id="query")
+    (top / "._photograph.jpg").write_bytes(b"what a Mac keeps beside a file")
     found = {photograph.spot: photograph for photograph in releases.from_dataset(tmp_path, COMMON)}
     assert set(found) == {"abc", "512345.60_6958123.40"}
     assert (found["abc"].heading, found["abc"].pitch, found["abc"].utm_north) == ("90", "4", "6958123.40")

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from citylens.adapters import limits
-from citylens.adapters.images import ENDINGS
-from citylens.adapters.sources import check_inside
-from citylens.settings import InputError, printable
+from citylens.adapters.trees import Tree
+from citylens.settings import InputError
 
 SHOWN = 5
-DEEPEST = 100
 MEMORY = 1 << 30  # bytes for a list; Pittsburgh's takes a tenth
 
 
@@ -110,24 +108,12 @@ def _within(top: Path, depth: int) -> Iterator[Path]:
 
 def _files_by_name(top: Path) -> dict[str, str]:
     """Every image by its path without the ending, since lists say .jpg where files are .png; queries left out."""
-    return {_stem(path): path for path in images_below(top)}
+    return {_stem(path): path for path in image_paths(top)}
 
 
-def images_below(top: Path, below: str = "") -> Iterator[str]:
-    """Paths of the images below a folder, in the names' order; queries, hidden folders and links to folders left out."""
-    if below.count("/") > DEEPEST:
-        raise InputError(f"acquire.datasets: {top}: folders within folders, {DEEPEST} deep; allowed: fewer")
-    with os.scandir(top / below) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False):
-            if "quer" not in entry.name.lower() and not entry.name.startswith("."):
-                yield from images_below(top, f"{below}{entry.name}/")
-        elif entry.name.lower().endswith(ENDINGS):
-            printable(entry.name, f"acquire.datasets: {top / below}")
-            if entry.is_symlink():
-                check_inside(top, below + entry.name, str(top))
-            yield below + entry.name
+def image_paths(top: Path) -> Iterator[str]:
+    """Paths of a data set's images below its folder, in the names' order; queries left out."""
+    return Tree(top).images("acquire.datasets", lambda folder: "quer" not in folder.lower())
 
 
 def _stem(name: str) -> str:

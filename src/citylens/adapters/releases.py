@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from citylens.adapters.images import ENDINGS
-from citylens.adapters.mat_lists import SHOWN, Listed, by_lists, images_below
+from citylens.adapters.mat_lists import SHOWN, Listed, by_lists, image_paths
 from citylens.adapters.sources import Photograph
 from citylens.settings import Dataset, InputError
 
@@ -62,7 +62,7 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
 
 
 def _by_names(top: Path) -> Iterator[tuple[str, Listed | None]]:
-    files = list(images_below(top))
+    files = list(image_paths(top))
     if not files:
         raise InputError(f"acquire.datasets: {top} holds no images; allowed: {', '.join(ENDINGS)}")
     return ((file, None) for file in files)

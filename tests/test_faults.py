@@ -90,23 +90,29 @@ AT_WORK = {
 }  # others: 3.5 s
 
 
-@pytest.mark.parametrize("moment", ["at its start", "at work"])
 @pytest.mark.parametrize("stage", [item for stage in STAGES for item in items(stage)])
-def test_kill_in_a_stage(study: Clone, copy: Clone, stage: str, moment: str) -> None:
+def test_kill_in_a_stage(study: Clone, copy: Clone, stage: str) -> None:
+    """Killed at its start and then at work, a stage makes the same bytes the third time."""
     forget(copy, stage)
-    running = started(copy, "dvc", "repro", "-s", stage)
-    wait_for(lambda: stage_process(copy) or running.poll() is not None, f"{stage}'s process")
-    time.sleep(AT_WORK.get(stage, 3.5) if moment == "at work" else 0)
-    if stage_process(copy) is None and moment == "at work":
-        running.communicate()
-        pytest.skip(f"{stage} ended before it could be killed")
-    assert stage_process(copy) is not None
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    kill_after(0, copy, stage)
+    kill_after(AT_WORK.get(stage, 3.5), copy, stage)
     assert copy.ran(copy.run("dvc", "repro", "-s", stage)) == [stage]
     assert copy.outputs() == study.outputs()
     drafts = [path for path in copy.folder.rglob(".*.draft*") if ".venv" not in path.parts]
     assert drafts == []
+
+
+def kill_after(seconds: float, clone: Clone, stage: str) -> None:
+    """Has DVC run a stage, and kills both so long after the stage's process began."""
+    running = started(clone, "dvc", "repro", "-s", stage)
+    wait_for(lambda: stage_process(clone) or running.poll() is not None, f"{stage}'s process")
+    time.sleep(seconds)
+    if seconds and stage_process(clone) is None:
+        running.communicate()
+        pytest.skip(f"{stage} ended before it could be killed")
+    assert stage_process(clone) is not None
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
 
 
 @contextmanager

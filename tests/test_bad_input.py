@@ -301,9 +301,12 @@ def test_a_file_name_that_cannot_be_shown_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str], name: bytes
 ) -> None:
     root = two_cities(project / "photographs")
-    os.link(os.fsencode(root / "a/0.png"), os.fsencode(root / "a") + b"/" + name + b".png")
-    status, error = acquire(root, "folder", capsys)
-    assert status == 1 and "allowed: printable text in UTF-8" in error and error.count("\n") == 1
+    (root / "b" / os.fsdecode(name)).mkdir()
+    for image in (root / "a" / f"{os.fsdecode(name)}.png", root / "b" / os.fsdecode(name) / "spot.png"):
+        image.hardlink_to(root / "a" / "0.png")
+        status, error = acquire(root, "folder", capsys)
+        assert status == 1 and "allowed: printable text in UTF-8" in error and error.count("\n") == 1
+        image.unlink()
 
 
 def test_a_packed_manifest_is_not_unpacked_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

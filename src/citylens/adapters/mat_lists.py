@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from citylens.adapters import limits
+from citylens.adapters import pools
 from citylens.adapters.trees import Tree
 from citylens.settings import InputError
 
@@ -60,7 +60,7 @@ def read_list(path: Path) -> list[Listed]:
     Raises:
         InputError: no .mat file, or without the fields dbImage and utmDb of one length.
     """
-    names, places = limits.apart(_struct, path, MEMORY, "scipy.io")  # scipy's reader crashes on some damaged files
+    names, places = pools.apart(_struct, path, MEMORY, "scipy.io")  # scipy's reader crashes on some damaged files
     if not names or places.shape != (2, len(names)) or not np.isfinite(places).all():
         raise InputError(
             f"{path}: utmDb has shape {places.shape} for {len(names)} images; allowed: (2, {len(names)}), no NaN"

@@ -21,21 +21,23 @@ class Tree:
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        self._real = os.path.realpath(top)
+        self._real = os.path.join(os.path.realpath(top), "")
         self._folders: dict[str, str] = {}  # where those lie of which a file was checked
 
-    def images(self, where: str, enters: Callable[[str], bool] = lambda name: True, below: str = "") -> Iterator[str]:
+    def images(self, where: str, enters: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
         """Paths of the images in the names' order; hidden files, hidden folders and links to folders left out.
 
         Args:
             where: what an error begins with.
             enters: whether to look into a folder of this name.
-            below: the folder to begin in, with a slash at its end.
 
         Raises:
-            InputError: a folder cannot be listed, or has too many others around it; a name is not printable; a link leads out of
-                the tree, or to no file.
+            InputError: a folder cannot be listed, or has too many others around it; a name is not printable; an image is a link
+                out of the tree, or to no file.
         """
+        return self._images(where, enters, "")
+
+    def _images(self, where: str, enters: Callable[[str], bool], below: str) -> Iterator[str]:
         if below.count("/") > DEEPEST:
             raise InputError(f"{where}: {self.top}: folders within folders, {DEEPEST} deep; allowed: fewer")
         try:
@@ -44,11 +46,13 @@ class Tree:
         except OSError as error:
             raise InputError(f"{where}: {self.top / below} cannot be listed: {error.strerror}") from None
         for entry in listed:
-            if entry.is_dir(follow_symlinks=False):
-                if enters(entry.name):
-                    yield from self.images(where, enters, f"{below}{entry.name}/")
-            elif entry.name.lower().endswith(ENDINGS):
-                printable(entry.name, f"{where}: {self.top / below}")
+            folder = entry.is_dir(follow_symlinks=False)
+            if not (enters(entry.name) if folder else entry.name.lower().endswith(ENDINGS)):
+                continue
+            printable(entry.name, f"{where}: {self.top / below}")
+            if folder:
+                yield from self._images(where, enters, f"{below}{entry.name}/")
+            else:
                 if entry.is_symlink():
                     self.check(below + entry.name, where)
                 yield below + entry.name
@@ -66,7 +70,7 @@ class Tree:
         path = f"{self._folders[folder]}/{name}"
         if os.path.islink(path):
             path = os.path.realpath(path)
-        if file.startswith("/") or ".." in file.split("/") or not path.startswith(os.path.join(self._real, "")):
+        if file.startswith("/") or ".." in file.split("/") or not path.startswith(self._real):
             raise InputError(f"{where}: {file} leaves the folder {self.top}; allowed: paths inside it")
         try:
             there = stat.S_ISREG(os.stat(path).st_mode)

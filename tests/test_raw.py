@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from clones import ROOT
 
-from citylens import raw
+from citylens import raw, settings
 from citylens.adapters import links, md5s
 from citylens.settings import InputError
 
@@ -52,6 +54,17 @@ def test_a_link_to_nothing_is_named(project: Path) -> None:
     (project / "models/.#weights.bin").symlink_to("nobody@nowhere")
     with pytest.raises(InputError, match=r"models/\.#weights\.bin: a link to nothing"):
         raw.check()
+
+
+def test_a_scene_parser_that_lacks_a_file_is_named(tmp_path: Path) -> None:
+    plan = settings.load(ROOT / "profiles/paper.yaml").segment
+    for name in ("encoder", "decoder"):
+        with pytest.raises(
+            InputError, match=rf"segment\.csail\.{name}: .*{name}_epoch_20\.pth: no such file; `citylens fetch"
+        ):
+            raw.check_parser(dataclasses.replace(plan, path=str(tmp_path)))
+        (tmp_path / f"{name}_epoch_20.pth").touch()
+    raw.check_parser(dataclasses.replace(plan, path=str(tmp_path)))
 
 
 def test_two_rows_bring_one_file_once(tmp_path: Path) -> None:

@@ -130,10 +130,11 @@ def _sync(chosen: argparse.Namespace) -> None:
 
 
 def _check(chosen: argparse.Namespace) -> None:
-    from citylens.raw import check
+    from citylens import raw
     from citylens.verify import mend
 
-    for path in check(chosen.accept):
+    raw.check_parser(settings.load().segment)
+    for path in raw.check(chosen.accept):
         print(f"check: {path} is taken as a new version")
     for finding in mend():
         print(f"check: {finding.path} was damaged, in DVC's cache too; it is taken away, to be made again or pulled")

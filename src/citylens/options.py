@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     use.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as acquire.path=photos or train.epochs=10")
     commands.add_parser("sync", help="make whatever MLflow runs of dvc.lock are missing")
     check = commands.add_parser(
-        "check", help="whether raw data are those that results were made from, and the cache is whole"
+        "check", help="whether raw data are there, and those that results were made from, and the cache is whole"
     )
     check.add_argument("--accept", action="store_true", help="what changed is a new version")
     fetch = commands.add_parser("fetch", help="download a scene parser's weights into segment.path")

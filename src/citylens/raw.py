@@ -1,4 +1,4 @@
-"""Raw data that somebody has edited: found before `dvc repro` takes it for a new version without a word.
+"""Raw data that somebody has edited or left out: found before `dvc repro` takes it for a new version without a word, or stops.
 
 Raw is what stages read that neither a stage makes nor git holds: the folder of photographs, a scene parser's weights. What dvc.lock
 knows of it is one md5; which files changed is known from a listing of the last check, in .citylens/raw.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from citylens.adapters import files, md5s, versions
-from citylens.settings import InputError
+from citylens.settings import InputError, Segment
 
 FOLDER = Path(".citylens/raw")
 NAMED = 5
@@ -42,6 +42,22 @@ def check(accept: bool = False) -> list[str]:
             + ". Put back what was there, or take it as a new version: make repro DATA=new"
         )
     return list(changed)
+
+
+def check_parser(plan: Segment) -> None:
+    """Looks for the scene parser's files: a study that lacks one would stop there, after all its training.
+
+    Raises:
+        InputError: names the setting and the file that is not there.
+    """
+    named = {"onnx": ("model", "objects"), "csail": ("encoder", "decoder")}.get(plan.segmenter, ())
+    for name in named:
+        path = Path(plan.path) / getattr(getattr(plan, plan.segmenter), name)
+        if not path.is_file():
+            fetched = "; `citylens fetch csail` downloads the authors', or says where to put them"
+            raise InputError(
+                f"segment.{plan.segmenter}.{name}: {path}: no such file{fetched if plan.segmenter == 'csail' else ''}"
+            )
 
 
 def _raw(declared: Mapping[str, versions.Declared]) -> list[str]:

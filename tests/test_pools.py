@@ -23,8 +23,8 @@ def late(path: Path) -> None:
 
 def test_work_ends_where_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError), pools.pool() as pool:
-        pool.submit(late, tmp_path / "late")
         pool.submit(os.getpid).result()
+        pool.submit(late, tmp_path / "late")
         raise InputError("damaged")
     assert active_children() == [] and not (tmp_path / "late").exists()
 

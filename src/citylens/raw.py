@@ -51,13 +51,11 @@ def check_parser(plan: Segment) -> None:
         InputError: names the setting and the file that is not there.
     """
     named = {"onnx": ("model", "objects"), "csail": ("encoder", "decoder")}.get(plan.segmenter, ())
+    fetch = "; `citylens fetch csail` downloads it, or says where to put it" if plan.segmenter == "csail" else ""
     for name in named:
         path = Path(plan.path) / getattr(getattr(plan, plan.segmenter), name)
         if not path.is_file():
-            fetched = "; `citylens fetch csail` downloads the authors', or says where to put them"
-            raise InputError(
-                f"segment.{plan.segmenter}.{name}: {path}: no such file{fetched if plan.segmenter == 'csail' else ''}"
-            )
+            raise InputError(f"segment.{plan.segmenter}.{name}: {path}: no such file{fetch}")
 
 
 def _raw(declared: Mapping[str, versions.Declared]) -> list[str]:

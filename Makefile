@@ -1,46 +1,51 @@
-# make repro   the whole study, set-up included; a second time runs no stage
-# make repro DATA=new   the same, where raw data were changed on purpose
-# make test    the tests, set-up included
-# make integration   the long tests: whole runs, on real layouts and real servers
-# make smoke   every stage in about a minute, in a temporary clone of the working tree
-# make gate BASE=origin/main   the metrics against those of a git revision; fails where they are worse
-# make ui      MLflow's user interface on 127.0.0.1
-# make fuzz SECONDS=60   strangers' files, made up, against every reader; make audit   known holes of the locked packages
-# make server  MLflow on PostgreSQL and S3, on 127.0.0.1; the password from CITYLENS_SERVER_PASSWORD
-# make remote-demo   push, clone, pull, nothing to run, sync: on an S3 server that it starts and stops
-# make lint, make types, make lock (after a change of pyproject.toml), make clean
+# make repro   install everything, then run the study; a second time no stage runs
+# make repro DATA=new   the same, and accept changed raw data as a new version
+# make test    install everything, then run the tests
+# make numeric   run the tests that compute once more, as on an older processor
+# make integration   run the long tests: whole studies, real data layouts, real servers
+# make smoke   run every stage in about a minute, in a temporary clone of the working tree
+# make gate BASE=origin/main   compare the metrics with those of a git revision; fail if they are worse
+# make ui      open MLflow's user interface on 127.0.0.1
+# make fuzz SECONDS=60   try random files on every reader of strangers' files
+# make audit   look for known security holes in the locked packages
+# make remote-demo   show push, clone, pull and sync on an S3 server that it starts and stops
+# make lint, make types, make lock (after a change of pyproject.toml), make setup, make clean
 
 PYTHON ?= python3
 PORT ?= 5000
 SECONDS ?= 60
 BASE ?= origin/main
 FORMAT ?= text
-DATABASE_PORT ?= 5433
-STORE_PORT ?= 9000
-VENV := $(CURDIR)/.venv
-INSTALLED := $(VENV)/.installed
-UV := $(VENV)/bin/uv
+# Relative paths: the project's own path may hold spaces.
+INSTALLED := .venv/.installed
 
-export PATH := $(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export UV_SYSTEM_CERTS := 1
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
-# Some thirty stages start one after the other; without byte code each would compile torch and MLflow anew.
+# Each stage is a process of its own. Without byte code, each would compile torch and MLflow again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test integration fuzz audit lint types ui lock clean setup smoke gate server remote-demo
+.PHONY: repro test numeric integration fuzz audit lint types ui lock clean setup smoke gate remote-demo
 
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
-	citylens tidy
-	citylens preload dvc repro
-	citylens sync
+	dvc repro
 
 test: $(INSTALLED)
 	pytest
+
+# The tests that compute, once more as an older processor would: without AVX2 and AVX-512, with one thread.
+numeric: export ONEDNN_MAX_CPU_ISA := SSE41
+numeric: export ATEN_CPU_CAPABILITY := default
+numeric: export OPENCV_CPU_DISABLE := AVX2,AVX512-SKX
+numeric: export NPY_DISABLE_CPU_FEATURES := X86_V3 X86_V4 AVX512_ICL AVX512_SPR
+numeric: export OMP_NUM_THREADS := 1
+numeric: $(INSTALLED)
+	pytest $(foreach part,training grad_cam science scene_parsers streetscenes segment figures report contracts,tests/test_$(part).py)
 
 integration: $(INSTALLED)
 	pytest -m integration $(ONLY)
@@ -51,8 +56,8 @@ fuzz: $(INSTALLED)
 audit: $(INSTALLED)
 	.ci/audit
 
-# Never to a team's server. What is edited and not yet committed goes along; PYTHONPATH comes before the editable install. The dvc.lock
-# in git is longer than this study's, and DVC reads and writes all of it after each stage.
+# The clone has uncommitted edits too, and PYTHONPATH makes it use its own code. Runs never go to a team's server. The clone starts
+# without dvc.lock, because DVC reads and writes all of it after each stage, and the one in git is longer than this study's.
 smoke: export CITYLENS_TRACKING :=
 smoke: $(INSTALLED)
 	@set -e; clone=$$(mktemp -d); trap 'rm -rf "$$clone"' EXIT; \
@@ -60,11 +65,11 @@ smoke: $(INSTALLED)
 	git diff --binary HEAD | git -C "$$clone" apply --allow-empty; \
 	git ls-files -z --others --exclude-standard | tar --null --create --file - --files-from - | tar --extract --file - --directory "$$clone"; \
 	cd "$$clone"; rm -f dvc.lock; export PYTHONPATH="$$clone/src"; \
-	citylens use smoke; citylens tidy; citylens preload dvc repro; citylens sync
+	citylens use smoke; dvc repro
 
-# OUTPUT=FILE writes the table there, in FORMAT (text, markdown, json).
+# OUTPUT=FILE writes the table into a file, in FORMAT (text, markdown, json).
 gate: $(INSTALLED)
-	citylens gate --base $(BASE) --format $(FORMAT) $(if $(OUTPUT),--output $(OUTPUT))
+	citylens gate --base "$(BASE)" --format $(FORMAT) $(if $(OUTPUT),--output "$(OUTPUT)")
 
 lint: $(INSTALLED)
 	ruff check .
@@ -74,10 +79,8 @@ types: $(INSTALLED)
 	mypy
 
 ui: $(INSTALLED)
-	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --default-artifact-root $(CURDIR)/mlartifacts
-
-server: $(INSTALLED)
-	citylens server --port $(PORT) --database-port $(DATABASE_PORT) --store-port $(STORE_PORT)
+	@echo 'The trained networks: http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=trained-networks'
+	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlartifacts
 
 remote-demo: $(INSTALLED)
 	scripts/remote-demo.sh
@@ -86,17 +89,17 @@ setup: $(INSTALLED)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(UV) pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock
-	$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 	touch $@
 
 lock: $(INSTALLED)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes --no-emit-index-url \
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:
-# What `make server` holds stays.
-	rm -rf $(VENV) reports/data_docs
+	rm -rf .venv
+# An earlier `make server` kept a team's runs in .citylens/server.
 	[ ! -d .citylens ] || find .citylens -mindepth 1 -maxdepth 1 ! -name server -exec rm -rf {} +

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Shows a remote at work: what this workspace holds is pushed to an S3 server, cloned, pulled elsewhere, and needs no stage to run
-# there; then MLflow is filled from it. In a temporary folder, gone afterwards; nothing here is changed. Raw images (thousands of
-# files) and networks (a gigabyte) stay out, so that it takes less than a minute: whoever needs them pulls them too.
-# Where nothing was reproduced yet, the data of the smoke profile, made in that folder, stands for the study.
+# Show a remote at work on an S3 server of its own: push the workspace's data, clone, pull, run no stage, fill MLflow.
+# All of it happens in a temporary folder; nothing here changes. Raw images (thousands of files) and networks (a gigabyte) are
+# left out, so that it takes less than a minute. A workspace without results shows the smoke profile's data instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
 mkdir -p .citylens
-demo=$(mktemp -d "$here/.citylens/demo.XXXXXX") # on the disk of the cache, so that what is in it can be linked
+demo=$(mktemp -d "$here/.citylens/demo.XXXXXX") # on the cache's disk, so that DVC can link its files
 server=
 stop() {
 	if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; fi
@@ -26,19 +25,19 @@ server=$!
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION=us-east-1 AWS_RESPONSE_CHECKSUM_VALIDATION=when_required
 export CITYLENS_TRACKING=sqlite:///mlflow.db
 
-# A copy of the workspace with the workspace's cache, as it is now, committed or not.
+# A copy of the workspace as it is now, committed or not, that uses the workspace's cache.
 git clone --quiet "$here" "$demo/first"
 cd "$demo/first"
 git -C "$here" diff --binary HEAD | git apply --allow-empty
 printf "[cache]\n    dir = %s\n" "$here/.dvc/cache" >.dvc/config.local
-stages="prepare explain segment measure compare embed report"
+stages=(prepare explain segment measure compare embed report)
 if ! dvc checkout --quiet 2>/dev/null; then
 	echo "nothing reproduced here yet: the smoke profile's data instead"
-	stages=prepare
+	stages=(prepare)
 	rm .dvc/config.local
 	rm -f dvc.lock
 	citylens use smoke
-	dvc repro $stages
+	dvc repro "${stages[@]}"
 fi
 
 say dvc remote add --default s3 s3://study
@@ -46,9 +45,9 @@ say dvc remote modify s3 endpointurl "http://127.0.0.1:$port"
 
 git add --all
 git -c user.name=demo -c user.email=demo@example.org commit --quiet --message "what is here, and where its data lies"
-say dvc push $stages
+say dvc push "${stages[@]}"
 say git clone --quiet "$demo/first" "$demo/second"
 say cd "$demo/second"
-say dvc pull $stages
-say dvc repro --allow-missing $stages
+say dvc pull "${stages[@]}"
+say dvc repro --allow-missing "${stages[@]}"
 say citylens sync

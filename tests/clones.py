@@ -54,7 +54,7 @@ class Clone:
 
     def copy(self, folder: Path) -> Clone:
         """A copy that shares no file with this one; runs are not copied."""
-        left = shutil.ignore_patterns("tracking-*", "mlflow.db*", "mlartifacts")
+        left = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=left)
         return Clone.at(folder)
 
@@ -77,8 +77,8 @@ class Clone:
         return done.stdout + done.stderr
 
     def reproduce(self) -> str:
-        """As `make repro` does it: what is printed."""
-        return self.run("citylens", "preload", "dvc", "repro")
+        """Reproduce the study; return what is printed."""
+        return self.run("dvc", "repro")
 
     def ran(self, printed: str) -> list[str]:
         """The stages that a `dvc repro` ran, by what it printed."""

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import configured
 import hypothesis
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
-from citylens import cli, settings
-from citylens.adapters import checkpoints, files, images, sources
-from citylens.science import networks
-from citylens.settings import InputError
+from citylens import cli
+from citylens.acquire import sources
+from citylens.errors import InputError
+from citylens.io import files, images
+from citylens.nets import checkpoints, networks
+from citylens.settings import parser
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 DEMO = (PROFILES / "demo.yaml").read_text()
@@ -355,7 +358,7 @@ def test_any_bytes_make_a_manifest_or_a_named_error(tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize("profile", sorted(path.stem for path in PROFILES.glob("*.yaml")))
 def test_every_profile_is_allowed(profile: str) -> None:
-    assert settings.load(PROFILES / f"{profile}.yaml").study.networks
+    assert configured.settings(profile).study.networks
 
 
 @pytest.mark.parametrize(
@@ -387,7 +390,7 @@ def test_a_wrong_setting_is_named(key: str, value: object, said: str) -> None:
         inner = inner[section]
     inner[name] = value
     with pytest.raises(InputError) as caught:
-        settings.parse(mapping)
+        parser.parse(mapping)
     assert said in str(caught.value) and "hunter2" not in str(caught.value)
 
 
@@ -399,7 +402,7 @@ def test_a_number_too_long_to_show_is_refused() -> None:
         mapping = yaml.safe_load(DEMO)
         mapping["train"][key] = 10**5000
         with pytest.raises(InputError, match=f"train.{key} {said}"):
-            settings.parse(mapping)
+            parser.parse(mapping)
 
 
 @pytest.mark.parametrize(
@@ -416,22 +419,22 @@ def test_a_number_too_long_to_show_is_refused() -> None:
 def test_yaml_that_means_harm_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=rf"params\.yaml: not YAML: .*{said}"):
-        settings.load(tmp_path / "params.yaml")
+        parser.load(tmp_path / "params.yaml")
 
 
 def test_a_setting_is_never_a_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """dvc.yaml puts study.networks into the commands of a shell: `make repro` has them looked at before it starts DVC."""
+    """dvc.yaml puts study.networks into shell commands: `make repro` checks the settings before it starts DVC."""
     recipe = (PROFILES.parent / "Makefile").read_text().partition("\nrepro:")[2]
-    assert recipe.index("citylens tidy") < recipe.index("dvc repro")
+    assert recipe.index("citylens check") < recipe.index("dvc repro")
     files.write_text("params.yaml", DEMO.replace("    - simpler", "    - simpler; touch x"))
-    assert cli.main(["tidy"]) == 1 and "'simpler; touch x'" in capsys.readouterr().err and not Path("x").exists()
+    assert cli.main(["check"]) == 1 and "'simpler; touch x'" in capsys.readouterr().err and not Path("x").exists()
 
 
 def test_a_missing_setting_is_named() -> None:
     mapping = yaml.safe_load(DEMO)
     del mapping["explain"]["score"]
     with pytest.raises(InputError, match=r"missing key explain\.score"):
-        settings.parse(mapping)
+        parser.parse(mapping)
 
 
 @hypothesis.settings(max_examples=30, deadline=None)
@@ -445,7 +448,7 @@ def test_any_value_is_settings_or_a_named_error(value: object) -> None:
     mapping = yaml.safe_load(DEMO)
     for section in mapping:
         with pytest.raises(InputError, match=r"params\.yaml"):
-            settings.parse(mapping | {section: value})
+            parser.parse(mapping | {section: value})
 
 
 def test_use_writes_a_profile_with_changes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -453,7 +456,7 @@ def test_use_writes_a_profile_with_changes(project: Path, capsys: pytest.Capture
     (project / "profiles" / "demo.yaml").write_text(DEMO)
     assert cli.main(["use", "demo"]) == 0 and Path("params.yaml").read_text() == DEMO
     assert cli.main(["use", "demo", "train.epochs=7", "acquire.cities=[a, b]"]) == 0
-    assert settings.load().train.epochs == 7 and settings.load().acquire.cities == ("a", "b")
+    assert parser.load().train.epochs == 7 and parser.load().acquire.cities == ("a", "b")
     before = Path("params.yaml").read_text()
     for wrong in (
         ["dem"],

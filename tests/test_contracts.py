@@ -1,4 +1,4 @@
-"""The four contracts on small hand-made data: met, and each way of not being met once."""
+"""The four contracts on small hand-made data: sound data pass, and each expectation fails once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from citylens import settings as settings_module
-from citylens.adapters import files, images, inspection, tracker
-from citylens.science import facts, masks, splits
-from citylens.settings import InputError, Settings
-from citylens.stages import validate
+from citylens.errors import InputError
+from citylens.io import files, images
+from citylens.nets import masks
+from citylens.prepare import splits
+from citylens.settings import parser
+from citylens.settings.schema import Settings
+from citylens.validate import facts, inspection
+from citylens.validate import stage as validate
 
 ROOT = Path(__file__).parents[1]
 SIZE, CITIES = 32, ("east", "west")
@@ -28,7 +30,7 @@ SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cities of five spots of two views, through every stage that has a contract."""
+    """Results of every stage that has a contract, for two cities with five spots of two views."""
     root = tmp_path_factory.mktemp("study")
     shutil.copytree(ROOT / "suites", root / "suites")
     generator = np.random.default_rng(0)
@@ -91,7 +93,7 @@ def _segment(root: Path, generator: np.random.Generator) -> None:
 
 @pytest.fixture
 def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the data to spoil, as the working directory."""
+    """A copy of the data, to change, as the working directory."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -99,25 +101,26 @@ def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def plan() -> Settings:
-    base = settings_module.load(ROOT / "profiles/demo.yaml")
+    base = parser.load(ROOT / "profiles/demo.yaml")
     study = dataclasses.replace(base.study, networks=("vgg11", "simple"), seeds=(0,))
     prepare = dataclasses.replace(base.prepare, size=SIZE, split="spot", shares=tuple(SHARES.values()))
     return dataclasses.replace(base, study=study, prepare=prepare)
 
 
 def check(plan: Settings, suite: str) -> None:
-    validate.run(plan, tracker.Silent(), suite)
+    (data,) = [data for data, suites in validate.DATA.items() if suite in suites]
+    validate.run(plan, data)
 
 
 def refused(plan: Settings, suite: str, *parts: str) -> str:
-    """The message of a critical failure, which must hold these parts; nothing is written."""
+    """Return the message of a critical failure; check that it has these parts and that no verdict is written."""
     with pytest.raises(InputError) as caught:
         check(plan, suite)
     message = str(caught.value)
     for part in parts:
         assert part in message, message
     assert not Path("reports/validate").exists()
-    assert (Path("reports/data_docs") / suite / "index.html").exists()
+    assert (Path(".citylens/data_docs") / suite / "index.html").exists()
     return message
 
 
@@ -184,13 +187,13 @@ def test_a_truncated_file_is_named_and_the_earlier_result_stays(study: Path, pla
         'images: expectation "every image decodes" (expect_column_values_to_be_in_set on decodes) failed for 1 of 20 '
         "rows; first: images/west/3.jpg (decodes: cannot be decoded: "
     )
-    # One fault is told once: nothing else is known of a file that does not decode.
-    assert lines[1:] == ["Nothing was written; all of it is in reports/data_docs/images/index.html"]
+    # The fault is reported once, because nothing else is known of a file that does not decode.
+    assert lines[1:] == ["Nothing was written; all of it is in .citylens/data_docs/images/index.html"]
     assert Path("reports/validate/images.json").read_bytes() == before
 
 
 def test_files_that_are_not_as_the_manifest_says(study: Path, plan: Settings) -> None:
-    """A fault a row; each is told by the expectation that is about it, and by no other."""
+    """Each row has one fault, which exactly one expectation reports."""
     shutil.copy("data/acquire/images/east/0.jpg", "data/outside.jpg")
     Path("data/acquire/link.jpg").symlink_to("../outside.jpg")
     rows: list[tuple[dict[str, Any], str | None, str]] = [
@@ -241,7 +244,7 @@ def test_a_link_is_inside_where_it_leads_into_a_dvc_cache(study: Path) -> None:
     shutil.copy(root / "images/east/0.jpg", cached)
     for name, target in (("cached.jpg", cached), ("other.jpg", Path("/etc/hostname"))):
         (root / name).symlink_to(target)
-    found = [inspection.inspect(root, path, None, 1) for path in ("cached.jpg", "other.jpg", "/etc/hostname", None)]
+    found = [inspection.inspect(root, 1, path, None) for path in ("cached.jpg", "other.jpg", "/etc/hostname", None)]
     assert [facts["inside"] for facts in found] == ["yes", "a link leads out of it", "absolute", "no path is given"]
     assert [facts["decodes"] for facts in found] == ["yes", None, None, None]
 
@@ -250,7 +253,7 @@ def test_a_value_in_the_pages_runs_no_script(study: Path, plan: Settings) -> Non
     harm = '<img src=x onerror="alert(1)">'
     change(MANIFEST, 0, codec=harm)
     refused(plan, "images", "codecs are as the manifest says")
-    (page,) = [path for path in Path("reports/data_docs/images").rglob("*.html") if harm in path.read_text()]
+    (page,) = [path for path in Path(".citylens/data_docs/images").rglob("*.html") if harm in path.read_text()]
     head = page.read_text().partition("<head>")[2]
     assert head.startswith('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src')
     assert "script-src" not in head
@@ -431,28 +434,58 @@ def test_no_split_that_is_made_exceeds_the_shares(by_spot: bool) -> None:
         assert max(within.max(), across.max()) == 0, trial
 
 
-def test_what_is_logged_and_pages_that_fetch_nothing(study: Path, plan: Settings) -> None:
-    logged: dict[str, object] = {}
+def test_complaints_of_two_suites_are_told_together(study: Path, plan: Settings) -> None:
+    change(MASK_INDEX, 0, predicted="north")
+    labels = np.load(LABELS)
+    labels[0, 0, 0] = 151
+    files.write_array(LABELS, labels)
+    message = refused(plan, "masks", 'masks: expectation "predicted cities are known"')
+    assert 'segmentation: expectation "every label is known"' in message
+    assert (
+        ".citylens/data_docs/masks/index.html" in message and ".citylens/data_docs/segmentation/index.html" in message
+    )
+    Path(MASKS).unlink()
+    message = refused(plan, "segmentation", 'segmentation: expectation "every label is known"')
+    assert message.startswith(f"{MASKS}: no such file")
 
-    class Kept(tracker.Silent):
-        def metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
-            logged["metrics"] = dict(values)
 
-        def file(self, path: Path | str, folder: str = "") -> None:
-            logged[str(path)] = folder
+def test_what_is_logged(study: Path, plan: Settings) -> None:
+    check(plan, "masks")
+    logged = validate.logged("results")
+    assert logged.metrics == {
+        "masks_expectations": 23,
+        "masks_warnings": 0,
+        "segmentation_expectations": 12,
+        "segmentation_warnings": 0,
+    }
+    reports = [f"reports/validate/{suite}.json" for suite in ("masks", "segmentation")]
+    assert [str(path) for path in logged.files] == [
+        *reports,
+        "reports/data_docs/masks",
+        "reports/data_docs/segmentation",
+    ]
+    assert all(path.exists() for path in logged.files)
 
-    check(plan, "splits")
-    validate.track(plan, Kept(), "splits")
-    assert logged["metrics"] == {"expectations": 16, "failed": 0, "warned": 0}
-    assert logged["reports/data_docs/splits"] == "data_docs/splits"
-    pages = [page.read_text() for page in Path("reports/data_docs/splits").rglob("*.html")]
-    assert len(pages) == 3 and sum("no spot is in two splits" in page for page in pages) == 2
-    assert not [page for page in pages if re.search(r'src="http|<link[^>]*href="http|url\(.http', page)]
-    # Pages stay behind where a result came out of the cache.
-    shutil.rmtree("reports/data_docs")
-    logged.clear()
-    validate.track(plan, Kept(), "splits")
-    assert set(logged) == {"metrics", "reports/validate/splits.json"}
+
+def test_pages_are_the_same_bytes_each_time_and_fetch_nothing(study: Path, plan: Settings) -> None:
+    index = files.read_table(INDEX)
+    files.write_table(INDEX, index.assign(split="test", spot=index["spot"].where(index["spot"] != "spot0", "spot1")))
+    written = []
+    for _ in range(2):
+        refused(plan, "splits", '"every city is in every split"')
+        written.append({path.name: path.read_bytes() for path in Path(".citylens/data_docs/splits").rglob("*.*")})
+    assert written[0] == written[1]
+    assert sorted(written[0]) == ["expectations.html", "index.html"]
+    for page in (content.decode() for content in written[0].values()):
+        assert "no spot is in two splits" in page
+        assert not re.search(r'<script|<link|src="|url\(', page) and len(page) < 100_000
+        assert set(re.findall(r'href="([^#"]*)"', page)) <= {"index.html", "expectations.html", NEWSLETTER}
+
+
+NEWSLETTER = (
+    "https://greatexpectations.io/newsletter"
+    "?utm_source=datadocs&utm_medium=product&utm_campaign=newsletter&utm_content=form"
+)
 
 
 @pytest.mark.parametrize(

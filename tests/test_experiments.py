@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from clones import Clone
 
-from citylens.adapters import parents, places
+from citylens.tracking import pages, stores
 
 pytestmark = pytest.mark.integration
 RATES = {"slow": 0.0002, "medium": 0.0005, "fast": 0.002}
-UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits", "validate_segmentation"}
+UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits"}
 
 
 @pytest.fixture(scope="module")
@@ -50,38 +50,34 @@ def _unfinished(clone: Clone) -> bool:
 
 
 def _runs(folder: Path, wanted: str = "") -> list[Any]:
-    client, experiment = places.connect(places.place(None, folder), "citylens")
-    return list(client.search_runs([experiment], wanted, max_results=5000))
+    experiment = stores.connect(stores.store(None, folder), "citylens")
+    return list(experiment.client.search_runs([experiment.id], wanted, max_results=5000))
 
 
 def test_no_run_is_lost(study: Clone) -> None:
-    stages = {run.data.tags["citylens.name"] for run in _runs(study.folder, "tags.`citylens.stage` != 'reproduction'")}
-    assert stages >= UNTOUCHED
+    stages = {run.data.tags["citylens.name"] for run in _runs(study.folder)}
+    assert stages >= UNTOUCHED | {"report", "train@simpler-0", "train@simpler-1"}
     for name in RATES:
-        runs = _runs(study.folder, f"tags.`dvc.experiment` = '{name}' AND tags.`citylens.stage` != 'reproduction'")
-        assert {run.data.tags["citylens.name"] for run in runs} == stages - UNTOUCHED
+        runs = _runs(study.folder, f"tags.`dvc.experiment` = '{name}'")
+        assert sorted(run.data.tags["citylens.name"] for run in runs) == sorted(stages - UNTOUCHED)
         assert {run.info.status for run in runs} == {"FINISHED"}
+        assert all("citylens.fingerprint" in run.data.tags for run in runs)
     assert "sync: 0 run(s) made" in study.run("citylens", "sync")
 
 
-def test_an_experiment_is_one_parent_with_its_settings_and_results(study: Clone) -> None:
+def test_an_experiment_is_one_study_with_its_settings_and_results(study: Clone) -> None:
     for name, rate in RATES.items():
-        (above,) = _runs(study.folder, f"tags.`{parents.REPRODUCTION}` = '{name}'")
-        below = _runs(study.folder, f"tags.`{parents.PARENT}` = '{above.info.run_id}'")
-        assert {run.data.tags["dvc.experiment"] for run in below} == {name}
-        assert {
-            (run.data.tags["citylens.network"], run.data.tags["citylens.seed"])
-            for run in below
-            if "@" in run.info.run_name
-        } == {
-            ("simpler", "0"),
-            ("simpler", "1"),
-        }
-        assert above.info.status == "FINISHED" and above.info.run_name == name
+        (above,) = _runs(study.folder, f"tags.`citylens.stage` = 'report' AND tags.`dvc.experiment` = '{name}'")
+        below = _runs(study.folder, f"tags.`mlflow.parentRunId` = '{above.info.run_id}'")
+        assert {run.data.tags["citylens.stage"] for run in below} >= {"explain", "measure", "compare", "embed"}
+        assert above.info.run_name == name
         assert float(above.data.params["train.learning_rate"]) == rate
-        (trained,) = [run for run in below if run.info.run_name == "train@simpler-1"]
-        assert above.data.metrics["train/test_accuracy_simpler-1"] == trained.data.metrics["test_accuracy"]
-        assert any(metric.startswith("compare/") for metric in above.data.metrics)
+        (trained,) = _runs(
+            study.folder, f"tags.`citylens.name` = 'train@simpler-1' AND tags.`dvc.experiment` = '{name}'"
+        )
+        assert float(trained.data.params["train.learning_rate"]) == rate
+        assert above.data.metrics["accuracy simpler-1"] == trained.data.metrics["test_accuracy"]
+        assert 8 <= len(above.data.metrics) <= 30
 
 
 def test_dvc_shows_the_experiments_with_their_metrics(study: Clone) -> None:
@@ -95,12 +91,11 @@ def test_dvc_shows_the_experiments_with_their_metrics(study: Clone) -> None:
         assert run.data.metrics["test_accuracy"] == accuracy
 
 
-def test_the_workspace_is_one_parent_too(study: Clone) -> None:
-    (above,) = [
-        run
-        for run in _runs(study.folder, "tags.`citylens.stage` = 'reproduction'")
-        if "dvc.experiment" not in run.data.tags
-    ]
-    below = _runs(study.folder, f"tags.`{parents.PARENT}` = '{above.info.run_id}'")
-    assert {run.info.run_name for run in below} >= UNTOUCHED | {"train@simpler-0", "train@simpler-1", "register"}
+def test_the_workspace_is_one_study_too(study: Clone) -> None:
+    studies = _runs(study.folder, "tags.`citylens.stage` = 'report'")
+    (above,) = [run for run in studies if "dvc.experiment" not in run.data.tags]
+    below = _runs(study.folder, f"tags.`mlflow.parentRunId` = '{above.info.run_id}'")
+    assert {run.info.run_name for run in below} >= UNTOUCHED
     assert above.info.run_name.startswith(above.data.tags["mlflow.source.git.commit"][:7] + "-")
+    for path in pages.LINKS["report"].values():
+        assert (study.folder / "mlartifacts" / above.info.run_id / path).is_file(), path

@@ -28,19 +28,14 @@ from PIL import Image
 from pyarrow import parquet
 from scipy.io import savemat
 
-from citylens import settings as project
-from citylens.adapters import (
-    checkpoints,
-    downloads,
-    images,
-    mat_lists,
-    releases,
-    segmenters,
-    sources,
-    versions,
-    weights,
-)
-from citylens.settings import Dataset, InputError
+from citylens.acquire import mat_lists, releases, sources
+from citylens.errors import InputError
+from citylens.io import images
+from citylens.nets import checkpoints
+from citylens.segment import csail_parser, downloads, onnx_parser
+from citylens.settings import parser
+from citylens.settings.schema import Dataset
+from citylens.versions import pipeline
 
 ROOT = Path(__file__).parents[1]
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
@@ -249,14 +244,14 @@ CSV = "path,city,lat\na/0.png,a,1\nb/0.png,b,\n"
 READERS = [
     Reader("manifest.csv", lambda: damaged(CSV.encode()), _manifest),
     Reader("manifest.parquet", tables, _manifest),
-    Reader("params.yaml", lambda: yaml_texts(DEMO), project.load),
-    Reader("dvc.yaml", lambda: stages("dvc.yaml"), lambda path: versions.declared(path.parent)),
-    Reader("dvc.lock", lambda: stages("dvc.lock"), lambda path: versions.recorded(path.parent)),
+    Reader("params.yaml", lambda: yaml_texts(DEMO), parser.load),
+    Reader("dvc.yaml", lambda: stages("dvc.yaml"), lambda path: pipeline.declared(path.parent)),
+    Reader("dvc.lock", lambda: stages("dvc.lock"), lambda path: pipeline.recorded(path.parent)),
     Reader("list.mat", lists, mat_lists.read_list, examples=10),
-    Reader("objects.csv", lambda: damaged(b"index,name\n1,wall\n2,sky;air\n"), segmenters.read_objects),
+    Reader("objects.csv", lambda: damaged(b"index,name\n1,wall\n2,sky;air\n"), onnx_parser.read_objects),
     Reader("SHA256SUMS", lambda: damaged(b"0123  a.pth\n"), lambda path: downloads.read_sums(path.parent)),
     Reader("weights.safetensors", lambda: tensors("safetensors"), checkpoints.read_tensors),
-    Reader("weights.pth", lambda: tensors("pth"), weights.read_pth),
+    Reader("weights.pth", lambda: tensors("pth"), csail_parser.read_pth),
     Reader("photo.png", lambda: pictures("PNG"), _picture),
     Reader("palette.png", lambda: pictures("PNG", "P"), _picture),
     Reader("photo.jpg", lambda: pictures("JPEG"), _picture),
@@ -336,7 +331,7 @@ def test_any_values_are_settings_or_an_error_that_names_the_file() -> None:
                 inner = inner[section] if isinstance(inner, dict) and section in inner else {}
             if isinstance(inner, dict):
                 inner[name] = value
-        said = refusal(project.parse, mapping, default="params.yaml")
+        said = refusal(parser.parse, mapping, default="params.yaml")
         assert "params.yaml" in said and len(said) < 10_000
 
     lasting(holds, len(READERS) + 2)
@@ -354,7 +349,7 @@ def test_any_file_name_is_a_photograph_or_unreadable() -> None:
     def holds(name: str) -> None:
         for dataset in DATASETS:
             try:
-                found = releases._photograph(f"a/b/{name}", releases.Listed(name, 1.0, 2.0), dataset)
+                found = releases._photograph(f"a/b/{name}", (1.0, 2.0), dataset)
             except releases.Unreadable:
                 continue
             assert found.city == "city" and found.spot and (not found.utm_east or abs(float(found.utm_east)) < 1e7)

@@ -5,38 +5,45 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from citylens import cli, gating, settings
-from citylens.adapters import md5s
-from citylens.science import gate
-from citylens.settings import InputError
+from citylens import cli
+from citylens.errors import InputError
+from citylens.gate import comparison, verdict
+from citylens.io import md5s
+from citylens.nets.names import JOINT
+from citylens.report.metrics import COLUMNS, metric_table
+from citylens.settings import parser
+from citylens.settings.schema import Rule
 
 ROOT = Path(__file__).parents[1]
 T4, T4_HALF = 2.1318, 2.7764  # Student's quantiles with 4 degrees of freedom, 0.95 and 0.975, from printed tables
 
 
 def side(values: dict[str, list[float]], weights: str = "", metric: str = "m", row: str = "") -> pd.DataFrame:
-    """A line a value, by unit; weights are named after the unit and the place where a prefix for them is given."""
+    """Return one line per value, by unit; with a prefix `weights`, each value's weights are named after its unit and place."""
     lines = [
-        (metric, row, "", unit, f"seed {place}", value, f"{weights}{unit}{place}" if weights else "")
+        (metric, row, "", unit, f"{unit}-{place}", value, f"{weights}{unit}{place}" if weights else "")
         for unit, some in values.items()
         for place, value in enumerate(some)
     ]
-    return pd.DataFrame(lines, columns=gate.COLUMNS)
+    return pd.DataFrame(lines, columns=comparison.COLUMNS)
 
 
-def rule(direction: str = "higher", tolerance: float = 0.01, noise: bool = True, metric: str = "m") -> gate.Rule:
-    return gate.Rule(metric, direction, tolerance, noise)
+def rule(direction: str = "higher", tolerance: float = 0.01, noise: str = "seeds", metric: str = "m") -> Rule:
+    return Rule(metric, direction, tolerance, noise)
 
 
-def judged(base: pd.DataFrame, now: pd.DataFrame, *rules: gate.Rule) -> dict:
-    (line,) = gate.compare(base, now, rules or [rule()], 0.05).to_dict("records")
+def judged(base: pd.DataFrame, now: pd.DataFrame, *rules: Rule) -> dict:
+    (line,) = comparison.compare(base, now, rules or [rule()], 0.05).to_dict("records")
     return line
 
 
@@ -55,7 +62,7 @@ def judged(base: pd.DataFrame, now: pd.DataFrame, *rules: gate.Rule) -> dict:
     ],
 )
 def test_verdicts_of_a_single_number(direction: str, now: float, verdict: str) -> None:
-    line = judged(side({"": [0.5]}), side({"": [now]}), rule(direction, 0.02, noise=False))
+    line = judged(side({"": [0.5]}), side({"": [now]}), rule(direction, 0.02, noise="none"))
     assert line["verdict"] == verdict
     assert line["allowed"] == 0.02
 
@@ -100,7 +107,7 @@ def test_chance_is_shared_by_metrics_and_rows() -> None:
     """Of 0.05, each of two metrics has half, and each of a metric's two rows half of that."""
     parts = [side(BASE, metric="m", row="x"), side(BASE, metric="m", row="y"), side(BASE, metric="n")]
     both = pd.concat(parts)
-    table = gate.compare(both, both, [rule(), rule(metric="n")], 0.05).set_index(["metric", "row"])
+    table = comparison.compare(both, both, [rule(), rule(metric="n")], 0.05).set_index(["metric", "row"])
     error = math.sqrt(0.005 / 2)
     assert table.loc[("n", ""), "allowed"] == pytest.approx(0.01 + T4_HALF * error, abs=1e-4)
     assert table.loc[("m", "x"), "allowed"] == pytest.approx(0.01 + 2.7515 * error, abs=1e-3)  # t(0.9875, 8)
@@ -115,20 +122,16 @@ def test_other_seeds_alone_turn_few_gates_red() -> None:
     def drawn() -> pd.DataFrame:
         values = generator.normal(0, 1, len(cells))
         return pd.DataFrame(
-            [(*cell, value, "") for cell, value in zip(cells, values, strict=True)], columns=gate.COLUMNS
+            [(*cell, value, "") for cell, value in zip(cells, values, strict=True)], columns=comparison.COLUMNS
         )
 
     rules = [rule("higher", 0, metric="m"), rule("same", 0, metric="n"), rule("lower", 0, metric="o")]
-    red = [gate.status(gate.compare(drawn(), drawn(), rules, 0.05)) for _ in range(100)]
+    red = [comparison.status(comparison.compare(drawn(), drawn(), rules, 0.05)) for _ in range(100)]
     assert sum(red) <= 10  # more than 10 of 100 have a chance of 1 %, were it 5 % each
 
 
 def test_pairs_that_share_a_network_count_as_half_as_many_networks() -> None:
-    pairs = gate.independent_pairs(["a", "b", "c", "d"], [0, 1])
-    assert pairs[:2] == [(("a", 0), ("b", 0)), (("a", 1), ("b", 1))]
-    assert pairs[-1] == (("d", 0), ("d", 1))
-    assert len(pairs) == 6 * 2 + 4
-    units = {f"{one}{gate.JOINT}{other}": [0.3, 0.4] for one, other in ("ab", "ac", "ad", "bc", "bd", "cd")}
+    units = {f"{one}{JOINT}{other}": [0.3, 0.4] for one, other in ("ab", "ac", "ad", "bc", "bd", "cd")}
     line = judged(side(units), side(units))
     # the spread of each is 0.005; 12 degrees of freedom shrink to 4, six pairs to two
     assert line["allowed"] == pytest.approx(0.01 + T4 * math.sqrt(0.005 / 2), abs=1e-4)
@@ -137,12 +140,12 @@ def test_pairs_that_share_a_network_count_as_half_as_many_networks() -> None:
 def test_missing_and_new_are_said() -> None:
     base = pd.concat([side({"a": [0.8], "b": [0.7]}, row="x"), side({"a": [0.8]}, row="gone")])
     now = pd.concat([side({"a": [0.8], "c": [0.1]}, row="x"), side({"a": [0.8]}, row="come")])
-    table = gate.compare(base, now, [rule(), rule(metric="nowhere")], 0.05).set_index(["metric", "row"])
+    table = comparison.compare(base, now, [rule(), rule(metric="nowhere")], 0.05).set_index(["metric", "row"])
     assert table["verdict"].tolist() == ["missing", "missing", "new", "missing"]
     assert table["note"].tolist() == ["not there now: b", "not there now: a", "", "in neither"]
-    assert gate.status(table) == 2
+    assert comparison.status(table) == 2
     part = judged(side({"a": [0.8, 0.9]}), side({"a": [0.8, math.nan]}))
-    assert (part["verdict"], part["note"]) == ("missing", "not there now: a seed 1")
+    assert (part["verdict"], part["note"]) == ("missing", "not there now: a-1")
     added = judged(side({"a": [0.8]}), side({"a": [0.8], "c": [0.1]}))
     assert added["verdict"] == "ok" and "not compared, new: c" in added["note"]
 
@@ -155,50 +158,100 @@ def test_one_seed_tells_no_noise() -> None:
 def test_status_puts_a_regression_before_what_is_missing() -> None:
     statuses = {("ok", "better", "new"): 0, ("ok", "missing"): 2, ("missing", "regression"): 1, ("changed",): 1}
     for verdicts, expected in statuses.items():
-        assert gate.status(pd.DataFrame({"verdict": verdicts})) == expected
+        assert comparison.status(pd.DataFrame({"verdict": verdicts})) == expected
+
+
+# The table of metrics
+
+
+def results(networks: str, seeds: tuple[int, ...]) -> SimpleNamespace:
+    """The results of all stages, as far as metrics are made from them; values are counted from 0."""
+    keys = [f"{network}-{seed}" for network in networks for seed in seeds]
+    ratios = [
+        ("alder", *key.split("-"), name, 0.1 * (place + 1) * (name != "sky") + 0.2, int(name != "rare"))
+        for place, key in enumerate(keys)
+        for name in ("sky", "road", "rare")
+    ]
+    pairs = [
+        (first, second, "initialisation" if first[0] == second[0] else "architecture", float(place))
+        for place, (first, second) in enumerate(combinations(keys, 2))
+    ]
+    return SimpleNamespace(
+        keys=keys,
+        scores={key: {"accuracy": 0.5 + place, "loss": place} for place, key in enumerate(keys)},
+        ratios=pd.DataFrame(ratios, columns=["city", "network", "seed", "object", "ratio", "kept"]),
+        all_pairs=pd.DataFrame(pairs, columns=["first", "second", "kind", "residual"]),
+        dead=dict.fromkeys(keys, 3),
+        neighbours={key: {"neighbour_agreement": 0.9} if place else {} for place, key in enumerate(keys)},
+        segmentation={"coverage": 0.75},
+        validation={"masks": {"success": True}, "splits": {"success": False}},
+    )
+
+
+def test_each_metric_is_one_value_per_network() -> None:
+    table = metric_table(results("ab", (0, 1)), {"a-0": 0.1, "a-1": 0.2, "b-0": 0.3, "b-1": 0.4})
+    assert list(table) == COLUMNS
+    found = dict(list(table.groupby("metric")))
+    runs = ["a-0", "a-1", "b-0", "b-1"]
+    for name, values in {"accuracy": [0.5, 1.5, 2.5, 3.5], "explained area": [0.1, 0.2, 0.3, 0.4]}.items():
+        assert found[name]["value"].tolist() == values and found[name]["run"].tolist() == runs
+        assert (found[name][["row", "pool"]] == "").all(axis=None)
+    assert found["accuracy of"]["row"].tolist() == ["a", "a", "b", "b"]
+    assert math.isnan(found["neighbour agreement"]["value"].iloc[0]) and len(found["neighbour agreement"]) == 4
+    ratios = found["R"].set_index(["row", "run"])["value"]
+    assert set(found["R"]["row"]) == {"alder sky", "alder road"} and ratios["alder road", "b-0"] == pytest.approx(0.5)
+    means = found["mean R"].set_index(["row", "run"])["value"]
+    assert means["alder", "b-0"] == pytest.approx((0.5 + 0.2) / 2)  # of the objects that are kept
+    assert (found["R"]["pool"] == found["R"]["row"]).all()
+    single = table[table["run"] == ""].set_index("metric")["value"]
+    assert single.to_dict() == {"segmentation coverage": 0.75, "contract of masks": 1.0, "contract of splits": 0.0}
+
+
+@pytest.mark.parametrize(("seeds", "twins"), [((0, 1), 4), ((0, 1, 2), 4), ((3, 5, 7, 9), 8)])
+def test_a_run_stands_once_in_the_pairs_of_two_architectures(seeds: tuple[int, ...], twins: int) -> None:
+    made = results("abcd", seeds)
+    table = metric_table(made, dict.fromkeys(made.keys, 0.0))
+    pairs = table[table["metric"] == "AR"]
+    assert pairs["row"].value_counts().to_dict() == {"architecture": 6 * len(seeds), "initialisation": twins}
+    units = [tuple(key[0] for key in run.split(JOINT)) for run in pairs["run"]]
+    for unit in set(units):
+        keys = [key for run, own in zip(pairs["run"], units, strict=True) if own == unit for key in run.split(JOINT)]
+        assert len(keys) == len(set(keys))
 
 
 # The command, on a git history with metrics in it
 
 
 SEEDS, NETWORKS = (0, 1), ("vgg11", "simple")
+TABLE = "reports/report/metrics.csv"
 
 
 def write(
     folder: Path, accuracy: float, ratio: float = 0.4, seeds: tuple[int, ...] = SEEDS, weights: str = "w"
 ) -> None:
-    """Metrics as the stages leave them, of networks whose accuracies lie 0.01 apart."""
+    """Write metrics as `report` does, of networks whose accuracies lie 0.01 apart."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["study"] = {"networks": list(NETWORKS), "seeds": list(seeds)}
     params["gate"]["metrics"] = [
         metric for metric in params["gate"]["metrics"] if metric["name"] in ("accuracy", "accuracy of", "R", "AR")
     ]
     keys = [f"{network}-{seed}" for network in NETWORKS for seed in seeds]
-    files = {"params.yaml": yaml.safe_dump(params), "dvc.yaml": "stages: {}\n"}
     outs = [{"path": "data/prepare", "md5": "d.dir"}]
     outs += [{"path": f"models/train/{key}", "md5": weights + key} for key in keys]
-    files["dvc.lock"] = yaml.safe_dump({"stages": {"all": {"cmd": "x", "outs": outs}}})
+    rows = []
     for place, key in enumerate(keys):
-        files[f"reports/train/{key}/scores.json"] = json.dumps({"accuracy": accuracy + 0.01 * (place % 2)})
-    ratios = [
-        ("alder", *key.split("-"), name, ratio + 0.01 * (place % 2), int(name == "sky"))
-        for place, key in enumerate(keys)
-        for name in ("sky", "rare")
-    ]
-    table = pd.DataFrame(ratios, columns=["city", "network", "seed", "object", "ratio", "kept"])
-    files["reports/measure/object_ratio.csv"] = table.to_csv(index=False)
-    pairs = [
-        (
-            f"{one[0]}-{one[1]}",
-            f"{other[0]}-{other[1]}",
-            "architecture" if one[0] != other[0] else "initialisation",
-            0.3,
-        )
-        for one, other in gate.independent_pairs(NETWORKS, seeds)
-    ]
-    files["reports/compare/all_pairs.csv"] = pd.DataFrame(
-        pairs, columns=["first", "second", "kind", "residual"]
-    ).to_csv(index=False)
+        rows += [("accuracy", "", "", key, accuracy + 0.01 * (place % 2))]
+        rows += [("accuracy of", key.split("-")[0], "", key, accuracy + 0.01 * (place % 2))]
+        rows += [("R", "alder sky", "alder sky", key, ratio + 0.01 * (place % 2))]
+        rows += [("unnamed", "", "", key, 0.0)]
+    one, other = NETWORKS
+    rows += [("AR", "architecture", "", f"{one}-{seed} and {other}-{seed}", 0.3) for seed in seeds]
+    rows += [("AR", "initialisation", "", f"{name}-{seeds[0]} and {name}-{seeds[1]}", 0.3) for name in NETWORKS]
+    files = {
+        "params.yaml": yaml.safe_dump(params),
+        "dvc.yaml": "stages: {}\n",
+        "dvc.lock": yaml.safe_dump({"stages": {"all": {"cmd": "x", "outs": outs}}}),
+        TABLE: pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False),
+    }
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -274,14 +327,17 @@ def prepare_other_data(folder: Path) -> None:
 
 
 def stale(folder: Path) -> None:
-    (folder / "src").mkdir()
-    (folder / "src/code.py").write_text("1\n")
-    (folder / "dvc.yaml").write_text(
-        "stages:\n  all:\n    cmd: x\n    deps: [src/code.py]\n    outs: [reports/train/vgg11-0/scores.json]\n"
-    )
+    """Code that has not run yet, in a folder beside its byte code."""
+    (folder / "src/code/__pycache__").mkdir(parents=True)
+    (folder / "src/code/stage.py").write_text("1\n")
+    (folder / "dvc.yaml").write_text(f"stages:\n  all:\n    cmd: x\n    deps: [src/code]\n    outs: [{TABLE}]\n")
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
-    lock["stages"]["all"]["deps"] = [{"path": "src/code.py", "md5": "of before"}]
+    lock["stages"]["all"]["deps"] = [{"path": "src/code", "md5": md5s.of(folder / "src/code")}]
+    lock["stages"]["all"]["outs"] += [{"path": TABLE, "md5": md5s.of(folder / TABLE)}]
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    (folder / "src/code/__pycache__/stage.pyc").write_text("1\n")
+    assert run() == 0
+    (folder / "src/code/stage.py").write_text("2\n")
 
 
 def half_reproduced(folder: Path) -> None:
@@ -289,15 +345,32 @@ def half_reproduced(folder: Path) -> None:
     (folder / "dvc.yaml").write_text(
         "stages:\n  all:\n    cmd: x\n    outs: [models/train/vgg11-0]\n"
         "  explain:\n    cmd: x\n    deps: [models/train/vgg11-0]\n    outs: [data/explain/vgg11-0]\n"
-        "  compare:\n    cmd: x\n    deps: [data/explain/vgg11-0]\n    outs: [reports/compare/all_pairs.csv]\n"
+        f"  report:\n    cmd: x\n    deps: [data/explain/vgg11-0]\n    outs: [{TABLE}]\n"
+        "  other:\n    cmd: x\n    outs: [reports/other.csv]\n"
     )
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
     masks = {"path": "data/explain/vgg11-0", "md5": "masks"}
     weights = {"path": "models/train/vgg11-0", "md5": "those before"}
-    table = {"path": "reports/compare/all_pairs.csv", "md5": md5s.of(folder / "reports/compare/all_pairs.csv")}
+    table = {"path": TABLE, "md5": md5s.of(folder / TABLE)}
     lock["stages"]["explain"] = {"cmd": "x", "deps": [weights], "outs": [masks]}
-    lock["stages"]["compare"] = {"cmd": "x", "deps": [masks], "outs": [table]}
+    lock["stages"]["report"] = {"cmd": "x", "deps": [masks], "outs": [table]}
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
+def without(text: str) -> Callable[[Path], None]:
+    """Return what deletes the lines of the table that have this text."""
+
+    def spoil(folder: Path) -> None:
+        lines = (folder / TABLE).read_text().splitlines(keepends=True)
+        (folder / TABLE).write_text("".join(line for line in lines if text not in line))
+
+    return spoil
+
+
+def without_value(folder: Path) -> None:
+    (folder / TABLE).write_text(
+        (folder / TABLE).read_text().replace("accuracy,,,simple-1,0.91", "accuracy,,,simple-1,")
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,17 +378,38 @@ def half_reproduced(folder: Path) -> None:
     [
         (prepare_other_data, "test data differ: data/prepare is d.dir in base, e.dir now"),
         (lambda folder: (folder / "dvc.lock").unlink(), "not in dvc.lock now"),
-        (lambda folder: (folder / "reports/train/simple-1/scores.json").unlink(), "not there now: simple seed 1"),
+        (without_value, "not there now: simple-1"),
+        (without("simple-"), "not there now: simple"),
         (
-            lambda folder: (folder / "reports/train/simple-1/scores.json").write_text("{"),
-            "simple-1/scores.json (now): not JSON",
+            lambda folder: (folder / TABLE).unlink(),
+            "metrics.csv (now): no such file; allowed: as `make repro` writes it",
         ),
-        (lambda folder: (folder / "reports/measure/object_ratio.csv").write_text("a\n1\n"), "column ratio is missing"),
+        (lambda folder: (folder / TABLE).write_text("a\n1\n"), "metrics.csv (now): not a table of metrics: Usecols"),
+        (
+            lambda folder: (folder / TABLE).write_text((folder / TABLE).read_text().replace("0.9", "high", 1)),
+            "metrics.csv (now): not a table of metrics",
+        ),
+        (
+            lambda folder: (folder / TABLE).write_text((folder / TABLE).read_text().replace("simple-1", "simple")),
+            "metrics.csv (now): not a table of metrics",
+        ),
         (lambda folder: (folder / "params.yaml").unlink(), "params.yaml: no such file"),
-        (stale, "STALE: all ran with another src/code.py"),
+        (stale, "STALE: all ran with another src/code;"),
         (half_reproduced, "STALE: explain ran with another models/train/vgg11-0"),
     ],
-    ids=["other data", "no lock", "missing", "no JSON", "no column", "no settings", "stale", "half reproduced"],
+    ids=[
+        "other data",
+        "no lock",
+        "no value",
+        "no network",
+        "no table",
+        "no column",
+        "no number",
+        "no seed",
+        "no settings",
+        "stale",
+        "half reproduced",
+    ],
 )
 def test_what_cannot_be_compared_ends_with_2(
     history: Path, capsys: pytest.CaptureFixture[str], spoil, said: str
@@ -326,7 +420,8 @@ def test_what_cannot_be_compared_ends_with_2(
 
 
 def test_a_base_without_metrics_or_none_at_all(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(base="HEAD~1") == 2
+    assert run("--other-data", base="HEAD~1") == 2
+    assert "metrics.csv (base): no such file; allowed: a revision that has it" in capsys.readouterr().err
     assert run(base="nowhere") == 2
     assert run(base="HEAD:params.yaml") == 2
     assert "nowhere: no commit that git knows here" in capsys.readouterr().err
@@ -341,8 +436,8 @@ def test_other_test_data_are_compared_only_aloud(history: Path, capsys: pytest.C
 
 
 def test_the_default_study_is_its_own_base() -> None:
-    """Every metric that params.yaml names is in the committed reports."""
-    report = gating.compare(settings.load(ROOT / "params.yaml"), "HEAD", folder=ROOT, other_data=True)
+    """Every metric of params.yaml is in the committed table."""
+    report = verdict.compare(parser.load(ROOT / "params.yaml"), "HEAD", folder=ROOT, other_data=True)
     assert set(report.table["verdict"]) <= {"ok", "new", "better", "regression", "changed"}
     assert report.table["row"].str.contains("skyscraper").any()
 
@@ -353,4 +448,4 @@ def test_metrics_are_named_once(metrics: list[str]) -> None:
     first = params["gate"]["metrics"][0]
     params["gate"]["metrics"] = [first | {"name": name} for name in metrics]
     with pytest.raises(InputError, match=r"gate\.metrics names"):
-        settings.parse(params)
+        parser.parse(params)

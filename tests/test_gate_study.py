@@ -79,7 +79,7 @@ def test_nothing_changed(study: Clone) -> None:
 
 
 def test_a_wrong_denominator_of_r_is_red(study: Clone) -> None:
-    edit(study, "src/citylens/science/object_ratio.py", "total.sum(axis=0)\n", "np.full(total.shape[1], total.sum())\n")
+    edit(study, "src/citylens/measure/object_ratio.py", "total.sum(axis=0)\n", "np.full(total.shape[1], total.sum())\n")
     study.reproduce()
     verdicts = gate(study, 1)
     moved = {name for name, verdict in verdicts.items() if verdict != "ok"}
@@ -89,15 +89,15 @@ def test_a_wrong_denominator_of_r_is_red(study: Clone) -> None:
 
 
 def test_code_that_has_not_run_yet_is_not_passed(study: Clone) -> None:
-    edit(study, "src/citylens/science/object_ratio.py", "total.sum(axis=0)\n", "np.full(total.shape[1], total.sum())\n")
+    edit(study, "src/citylens/measure/object_ratio.py", "total.sum(axis=0)\n", "np.full(total.shape[1], total.sum())\n")
     printed = study.run("citylens", "gate", "--base", "HEAD", status=2)
-    assert "STALE: measure ran with another src/citylens/science/object_ratio.py" in printed
+    assert "STALE: measure ran with another src/citylens/measure;" in printed
 
 
 def test_training_on_shuffled_labels_is_red(study: Clone) -> None:
     edit(
         study,
-        "src/citylens/stages/train.py",
+        "src/citylens/train/stage.py",
         'training.Images(pixels, labels, rows["training"], rows["validation"])',
         'training.Images(pixels, np.random.default_rng(0).permutation(labels), rows["training"], rows["validation"])',
     )

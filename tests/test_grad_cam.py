@@ -9,17 +9,26 @@ from captum.attr import LayerGradCam
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from citylens.science import grad_cam, masks, networks
+from citylens.explain import grad_cam
+from citylens.nets import masks, networks
+from citylens.nets.names import NETWORKS
 
 SIZE = 112
+TARGETS = {
+    "vgg11": lambda network: network.features[19],
+    "resnet18": lambda network: network.layer4[-1],
+    "simple": lambda network: network.features[-2],
+    "simpler": lambda network: network.features[-2],
+}
+"""The module whose output Grad-CAM weighs: the last convolution after its ReLU."""
 
 
-@pytest.fixture(scope="module", params=networks.NAMES)
+@pytest.fixture(scope="module", params=NETWORKS)
 def explained(request: pytest.FixtureRequest) -> dict:
     network = networks.build(request.param, classes=2, size=SIZE, seed=3).eval()
     images = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     classes = torch.tensor([0, 1, 0])
-    maps, logits = grad_cam.grad_cam(*networks.split(network, request.param), images, classes)
+    maps, logits = grad_cam.grad_cam(*networks.split(network), images, classes)
     return {
         "name": request.param,
         "network": network,
@@ -43,7 +52,7 @@ def test_counted_by_hand() -> None:
 
 
 def test_equals_captum(explained: dict) -> None:
-    layer = networks.target_layer(explained["network"], explained["name"])
+    layer = TARGETS[explained["name"]](explained["network"])
     reference = LayerGradCam(explained["network"], layer).attribute(explained["images"], target=explained["classes"])[
         :, 0
     ]
@@ -51,7 +60,7 @@ def test_equals_captum(explained: dict) -> None:
 
 
 def test_masks_equal_pytorch_grad_cam(explained: dict) -> None:
-    layer = networks.target_layer(explained["network"], explained["name"])
+    layer = TARGETS[explained["name"]](explained["network"])
     with GradCAM(explained["network"], [layer]) as reference:
         targets = [ClassifierOutputTarget(int(number)) for number in explained["classes"]]
         expected = reference(explained["images"], targets)
@@ -69,7 +78,7 @@ def test_logits_are_a_forward_pass_and_the_network_is_left_alone(explained: dict
         torch.testing.assert_close(network(explained["images"]), explained["logits"], atol=1e-6, rtol=1e-6)
     network.zero_grad(set_to_none=True)  # the references above leave gradients
     network.train()
-    grad_cam.grad_cam(*networks.split(network, explained["name"]), explained["images"])
+    grad_cam.grad_cam(*networks.split(network), explained["images"])
     assert all(module.training for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())
     network.eval()
@@ -83,7 +92,7 @@ def test_networks_are_the_papers(name: str, side: int, parameters: float) -> Non
     """Table 1 at 224 x 224: the side of the last convolution's map, and the number of parameters in millions."""
     network = networks.build(name, classes=2, size=224)
     assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(parameters, abs=0.05)
-    body, _ = networks.split(network.eval(), name)
+    body, _ = networks.split(network.eval())
     with torch.no_grad():
         assert body(torch.zeros(1, 3, 224, 224)).shape[2:] == (side, side)
 
@@ -91,3 +100,9 @@ def test_networks_are_the_papers(name: str, side: int, parameters: float) -> Non
 def test_too_small_an_input_is_refused() -> None:
     with pytest.raises(ValueError, match="64 x 64 px"):
         networks.build("simple", classes=2, size=64)
+
+
+def test_an_unknown_network_is_refused() -> None:
+    assert set(networks.SHALLOW) < set(NETWORKS)
+    with pytest.raises(ValueError, match=f"unknown network 'vgg'; allowed: {', '.join(NETWORKS)}"):
+        networks.build("vgg", classes=2, size=64)

@@ -1,4 +1,4 @@
-"""Processes that work for others: they end when nobody waits for their work."""
+"""Worker processes: they end with the process that started them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from clones import wait_for
 
-from citylens.adapters import pools
-from citylens.settings import InputError
+from citylens.errors import InputError
+from citylens.io import pools
 
 
 def late(path: Path) -> None:
@@ -29,8 +29,21 @@ def test_work_ends_where_the_block_fails(tmp_path: Path) -> None:
     assert active_children() == [] and not (tmp_path / "late").exists()
 
 
+def crash(path: Path) -> None:
+    os._exit(1)
+
+
+def test_a_reader_that_crashes_or_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"a\.mat: damaged, such that its reader crashes"):
+        pools.apart(crash, tmp_path / "a.mat", 1 << 30, "time")
+    monkeypatch.setattr(pools, "PATIENCE", 1)
+    with pytest.raises(InputError, match=r"a\.mat: not read in 1 seconds"):
+        pools.apart(late, tmp_path / "a.mat", 1 << 30, "time")
+    assert active_children() == [] and not (tmp_path / "a.mat").exists()
+
+
 def named(path: Path) -> None:
-    """Says that it is at work, and works on."""
+    """Leave the process's id in a file beside the path, and work on."""
     path.with_name(str(os.getpid())).touch()
     time.sleep(300)
 
@@ -40,15 +53,15 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_pools import named
-from citylens.adapters import pools
+from citylens.io import pools
 with pools.pool() as pool:
     pool.submit(pools.apart, named, Path(sys.argv[2]), 1 << 30, "time")
     pool.submit(named, Path(sys.argv[2]))
 """
 
 
-def test_nobody_outlives_a_killed_process(tmp_path: Path) -> None:
-    """Neither those of a pool, nor a file's reader that one of them waits for."""
+def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
+    """The workers of a pool end, and so does the reader of a file that one of them waits for."""
     running = subprocess.Popen([sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "list")])
     wait_for(lambda: len(list(tmp_path.iterdir())) == 2, "what they say")
     running.kill()

@@ -11,14 +11,16 @@ import threading
 from pathlib import Path
 
 import pytest
+from mlflow.entities import LoggedModelStatus
 
-from citylens import cli, promoting, settings
-from citylens.adapters import md5s, places, registry, runs
-from citylens.adapters.models import CHALLENGER, CHAMPION
-from citylens.settings import Incomparable, InputError
+from citylens import cli
+from citylens.errors import Incomparable, InputError
+from citylens.io import md5s
+from citylens.settings import parser
+from citylens.tracking import models, promotion, runs, stores
+from citylens.tracking.models import CHALLENGER, CHAMPION, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
-CITIES = ("alder", "birch")
 MODEL = "citylens-resnet18"
 DATA = "dvc.dep.data/prepare"
 
@@ -28,9 +30,10 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.where = places.place(None, folder)
-        self.client, self.experiment = places.connect(self.where, "citylens")
-        self.settings = settings.load(ROOT / "params.yaml")
+        self.where = stores.store(None, folder)
+        self.experiment = stores.connect(self.where, "citylens")
+        self.client = self.experiment.client
+        self.settings = parser.load(ROOT / "params.yaml")
 
     def network(
         self,
@@ -45,15 +48,19 @@ class Project:
         """Registers a trained network; the version's number."""
         weights = self.folder / f"{len(list(self.folder.glob('*.safetensors')))}.safetensors"
         weights.write_bytes(os.urandom(64))
-        run = runs.begin(self.where, "citylens", f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code})
+        run = runs.begin(self.experiment, f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code})
         run.params({"train.keep": "last"})
         run.metrics({"validation_accuracy": 0.9}, step=1)
         run.metrics({"validation_accuracy": validation}, step=2)
         run.metrics({"test_accuracy": accuracy, "test_majority_accuracy": 0.5})
-        run.network(weights, key=f"resnet18-{seed}", cities=CITIES, size=64, metrics={})
+        model = self.client.create_logged_model(
+            self.experiment.id, name=f"resnet18-{seed}", source_run_id=run.id, tags={WEIGHTS: md5s.of(weights)}
+        )
+        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         run.end("FINISHED")
         for _ in range(again):
-            run.register(MODEL, md5s.of(weights), {"citylens.seed": seed})
+            tags = {"citylens.key": f"resnet18-{seed}", "citylens.seed": seed, "citylens.accuracy": accuracy}
+            models.register(self.experiment, MODEL, md5s.of(weights), tags)
         return str(max(self.numbers()))
 
     def numbers(self) -> list[int]:
@@ -63,18 +70,17 @@ class Project:
         return {name: str(number) for name, number in self.client.get_registered_model(MODEL).aliases.items()}
 
     def promote(self, **how: object) -> int:
-        return promoting.promote(self.settings, "resnet18", "because", **how)
+        return promotion.promote(self.settings, "resnet18", "because", **how)
 
     def changes(self) -> list[tuple[str, str, str]]:
-        with registry.opened(self.where, "citylens") as held:
-            return [(one.action, one.before, one.after) for one in held.changes(MODEL)]
+        return [(one.action, one.before, one.after) for one in promotion.changes(self.experiment, MODEL)]
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database, since MLflow takes seconds to make one."""
     folder = tmp_path_factory.mktemp("fresh")
-    places.connect(places.place(None, folder), "citylens")
+    stores.connect(stores.store(None, folder), "citylens")
     return folder / "mlflow.db"
 
 
@@ -146,12 +152,12 @@ def test_rollback_goes_back_one_by_one_and_is_logged(project: Project, capsys: p
         project.network(0.7 + place / 10, code=str(place))
         project.promote()
     for expected in ("2", "1"):
-        promoting.rollback(project.settings, "resnet18", "it named fog birch")
+        promotion.rollback(project.settings, "resnet18", "it named fog birch")
         assert project.aliases()[CHAMPION] == expected
     with pytest.raises(InputError, match="version 1 was the first champion; nothing to roll back to"):
-        promoting.rollback(project.settings, "resnet18", "more")
+        promotion.rollback(project.settings, "resnet18", "more")
     assert project.promote(version="3") == 0
-    promoting.rollback(project.settings, "resnet18", "again")
+    promotion.rollback(project.settings, "resnet18", "again")
     assert project.aliases()[CHAMPION] == "1"
     assert cli.main(["promotions", "resnet18"]) == 0
     lines = capsys.readouterr().out.splitlines()[-7:]
@@ -168,10 +174,10 @@ def test_a_champion_set_by_hand_can_be_replaced_and_come_back(project: Project) 
     project.network(0.8, code="b")
     project.client.set_registered_model_alias(MODEL, CHAMPION, "2")
     with pytest.raises(InputError, match="version 2 was not made champion by `citylens promote`"):
-        promoting.rollback(project.settings, "resnet18", "x")
+        promotion.rollback(project.settings, "resnet18", "x")
     project.network(0.9, code="c")
     assert project.promote() == 0
-    promoting.rollback(project.settings, "resnet18", "x")
+    promotion.rollback(project.settings, "resnet18", "x")
     assert project.aliases()[CHAMPION] == "2"
 
 
@@ -183,10 +189,10 @@ def test_a_promotion_that_died_in_the_middle(project: Project) -> None:
         project.promote()
     done = project.client.get_model_version(MODEL, "2").tags["citylens.promotion"]
     project.client.update_run(done, status="RUNNING")
-    meant = runs.begin(project.where, "citylens", "promote", {})
+    meant = runs.begin(project.experiment, "promote", {})
     meant.tags({"citylens.number": 3, "citylens.action": "promote", "citylens.model": MODEL})
     meant.tags({"citylens.from": "2", "citylens.to": "1", "citylens.reason": "x"})
-    promoting.rollback(project.settings, "resnet18", "x")
+    promotion.rollback(project.settings, "resnet18", "x")
     assert project.aliases()[CHAMPION] == "1"
 
 
@@ -209,15 +215,21 @@ def test_two_promotions_at_once_come_one_after_the_other(project: Project) -> No
 
 
 @pytest.mark.integration
-def test_a_champion_that_changed_since_it_was_compared_is_left(project: Project) -> None:
+def test_a_champion_that_changed_since_it_was_compared_is_left(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for place in range(3):
         project.network(0.7 + place / 10, code=str(place))
-    with registry.opened(project.where, "citylens") as held:
-        one, two, three = (held.version(MODEL, number) for number in "123")
-        held.crown("promote", two, None, "first", {})
-        with pytest.raises(Incomparable, match="another became champion meanwhile"):
-            held.crown("promote", three, one, "late", {})
-    assert project.aliases()[CHAMPION] == "2" and project.changes() == [("promote", "", "2")]
+    assert project.promote(version="1") == 0
+
+    def meanwhile(*_: object) -> bool:
+        project.client.set_registered_model_alias(MODEL, CHAMPION, "2")
+        return True
+
+    monkeypatch.setattr(promotion, "_passes", meanwhile)
+    with pytest.raises(Incomparable, match="another became champion meanwhile"):
+        project.promote(version="3")
+    assert project.aliases()[CHAMPION] == "2" and project.changes() == [("promote", "", "1")]
 
 
 @pytest.mark.integration
@@ -228,8 +240,8 @@ def test_what_cannot_be_promoted(project: Project) -> None:
     with pytest.raises(InputError, match="has no version 7; allowed: 1"):
         project.promote(version="7")
     with pytest.raises(InputError, match="--reason is empty"):
-        promoting.promote(project.settings, "resnet18", " ")
-    assert promoting.log(project.settings) == "promotions: none yet"
+        promotion.promote(project.settings, "resnet18", " ")
+    assert promotion.log(project.settings) == "promotions: none yet"
 
 
 SERVE = """
@@ -244,17 +256,18 @@ print(json.dumps({"source": citylens.__file__, "shapes": [mask.shape for mask in
 
 @pytest.mark.integration
 def test_the_champion_explains_without_the_project(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from citylens.adapters import checkpoints
-    from citylens.science import networks
+    from citylens.nets import checkpoints, networks
 
-    weights = project.folder / "network.safetensors"
-    card = checkpoints.Card("resnet18", CITIES, 64, "stretch", "none", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    weights, cities = project.folder / "network.safetensors", ("alder", "birch")
+    card = checkpoints.Card("resnet18", cities, 64, "stretch", "none", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     checkpoints.write_network(weights, networks.build("resnet18", classes=2, size=64, seed=0), card)
-    run = runs.begin(project.where, "citylens", "train@resnet18-0", {DATA: "d.dir"})
+    run = runs.begin(project.experiment, "train@resnet18-0", {DATA: "d.dir"})
     run.metrics({"test_accuracy": 0.8, "test_majority_accuracy": 0.5})
-    run.network(weights, key="resnet18-0", cities=CITIES, size=64, metrics={})
+    models.log_network(project.experiment, run.id, weights, "resnet18-0")
     run.end("FINISHED")
-    run.register(MODEL, md5s.of(weights), {})
+    models.register(
+        project.experiment, MODEL, md5s.of(weights), {"citylens.key": "resnet18-0", "citylens.accuracy": 0.8}
+    )
     assert project.promote() == 0
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_TRACKING_URI": project.where.address}
@@ -264,4 +277,4 @@ def test_the_champion_explains_without_the_project(project: Project, tmp_path_fa
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert "mlartifacts" in Path(said["source"]).parts
-    assert said["shapes"] == [[90, 150], [90, 150]] and set(said["cities"]) <= set(CITIES)
+    assert said["shapes"] == [[90, 150], [90, 150]] and set(said["cities"]) <= set(cities)

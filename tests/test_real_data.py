@@ -10,12 +10,12 @@ import torch
 from clones import ROOT, Clone
 from test_releases import pittsburgh, tokyo
 
-from citylens import settings
-from citylens.adapters import images
-from citylens.adapters.files import write_text
-from citylens.science import scene_parsers
-from citylens.science.rendering.view import Scene
-from citylens.science.rendering.world import read_world
+from citylens.io import images
+from citylens.io.files import write_text
+from citylens.io.yaml_files import parse_yaml
+from citylens.segment import csail_networks
+from streetscenes.view import Scene
+from streetscenes.world import read_world
 
 SPOTS = 5
 
@@ -24,7 +24,7 @@ class Drawing:
     """Draws the views of a made-up city, in the order in which their paths come."""
 
     def __init__(self, city: str, views: int) -> None:
-        world = read_world(settings.parse_yaml((ROOT / "worlds/default.yaml").read_text(), "worlds/default.yaml"))
+        world = read_world(parse_yaml((ROOT / "worlds/default.yaml").read_text(), "worlds/default.yaml"))
         self.scenes = [Scene(world, city, spot, width=160, height=120, seed=0) for spot in range(SPOTS + 1)]
         self.views, self.drawn = views, 0
 
@@ -43,7 +43,9 @@ def test_the_papers_profile_runs_on_the_papers_layouts(tmp_path: Path) -> None:
     parser = photos / "parser"
     parser.mkdir()
     torch.manual_seed(0)
-    for name, network in zip(("encoder", "decoder"), scene_parsers.build("mobilenetv2dilated-c1_deepsup"), strict=True):
+    for name, network in zip(
+        ("encoder", "decoder"), csail_networks.build("mobilenetv2dilated-c1_deepsup"), strict=True
+    ):
         torch.save(network.state_dict(), parser / f"{name}_epoch_20.pth")
     clone = Clone(
         tmp_path / "study",

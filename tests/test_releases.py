@@ -1,4 +1,4 @@
-"""Trees in the exact layouts of the released data sets, with their oddities, and damaged ones."""
+"""Folders in the layouts of the released data sets, whole and damaged."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import configured
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,14 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from citylens import settings
-from citylens.adapters import files, images, links, mat_lists, releases, sources
-from citylens.adapters.sources import Photograph
-from citylens.adapters.tracker import Silent
-from citylens.settings import Dataset, InputError
-from citylens.stages import acquire
+from citylens.acquire import links, mat_lists, releases, sources
+from citylens.acquire import stage as acquire
+from citylens.acquire.sources import Photograph
+from citylens.errors import InputError
+from citylens.io import files, images
+from citylens.settings.schema import Dataset
 
-ROOT = Path(__file__).parents[1]
 PIXELS = np.zeros((48, 64, 3), np.uint8)
 TOKYO = Dataset("tokyo", "tokyo247", "tokyo", "all", 0, 0, "fail")
 PITTSBURGH = Dataset("pittsburgh", "pitts250k", "pittsburgh", "all", 0, 0, "fail")
@@ -33,7 +33,7 @@ COMMON = Dataset("lucia", "vpr", "vpr", "all", 0, 0, "fail")
 
 
 def write_list(path: Path, names: list[str], places: np.ndarray, **extra: object) -> None:
-    """A .mat file as NetVLAD gives them out; `extra` fields stand in between, as TokyoTM's do."""
+    """Write a .mat file as NetVLAD releases them; `extra` fields lie between the others, as in TokyoTM's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = np.empty((len(names), 1), object)
     cells[:, 0] = names
@@ -48,7 +48,7 @@ def write_list(path: Path, names: list[str], places: np.ndarray, **extra: object
 def pittsburgh(
     top: Path, spots: int = 6, root: str = "", draw=lambda path: images.write_jpeg(path, PIXELS, 90)
 ) -> None:
-    """Spots of 24 views, two pitches by twelve yaws, over three lists; and queries beside them."""
+    """Write spots of 24 views (two pitches by twelve yaws) in three lists, and a query beside them."""
     names = [
         f"{spot // 3:03d}/{spot:06d}_pitch{pitch}_yaw{yaw}.jpg"
         for spot in range(spots)
@@ -64,7 +64,7 @@ def pittsburgh(
 
 
 def tokyo(top: Path, spots: int = 6, root: str = "", draw=lambda path: images.write_png(path, PIXELS)) -> None:
-    """Spots of twelve headings; the list says .jpg, the files are .png; and queries beside them."""
+    """Write spots of twelve headings, and a query beside them; the list says .jpg, the files are .png."""
     names, places = [], []
     for spot in range(spots):
         east, north = 381_418.231 + 10 * spot, 3_946_450.428 + 10 * spot
@@ -144,10 +144,10 @@ def test_names_that_do_not_parse_are_counted_or_skipped(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"zone": "17"}, "zone 17, but longitude 153.01 lies in zone 56"),
-        ({"east": "x"}, "east is 'x', no number"),
+        ({"east": "x"}, "east is 'x'; allowed: numbers from"),
         ({"east": ""}, "no coordinates"),
-        ({"north": "nan"}, "north is nan"),
-        ({"lat": "91"}, "lat is 91, beyond 90"),
+        ({"north": "nan"}, "north is 'nan'; allowed: numbers from"),
+        ({"lat": "91"}, "lat is '91'; allowed: numbers from -90 to 90"),
         ({"zone": "²"}, "zone ², but longitude 153.01 lies in zone 56"),
     ],
 )
@@ -196,10 +196,10 @@ def test_acquire_links_what_the_releases_hold(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     tokyo(tmp_path / "photos/tokyo")
     pittsburgh(tmp_path / "photos/pittsburgh")
-    whole = settings.load(ROOT / "profiles/paper.yaml")
+    whole = configured.settings("paper")
     halved = dataclasses.replace(PITTSBURGH, choose="pitch-matched", images=48)
     plan = dataclasses.replace(whole.acquire, path="photos", datasets=(TOKYO, halved))
-    acquire.run(dataclasses.replace(whole, acquire=plan), Silent())
+    acquire.run(dataclasses.replace(whole, acquire=plan))
     manifest = files.read_table("data/acquire/manifest.csv")
     assert manifest["city"].value_counts().to_dict() == {"tokyo": 72, "pittsburgh": 48}
     assert manifest.groupby("city")["spot"].nunique().to_dict() == {"tokyo": 6, "pittsburgh": 4}
@@ -253,7 +253,7 @@ def test_lists_with_other_fields(tmp_path: Path) -> None:
 
 
 def test_a_list_of_a_few_bytes_does_not_cost_hours_or_memory(tmp_path: Path) -> None:
-    """Structs without fields, and cells, as many as their dimensions can say; once, none of them took any bytes."""
+    """The file names four billion structs without fields, or cells, which take no bytes in it."""
 
     def tagged(kind: int, body: bytes) -> bytes:
         return struct.pack("<II", kind, len(body)) + body + bytes(-len(body) % 8)
@@ -286,7 +286,7 @@ def test_a_link_inside_the_folder_is_brought_as_the_file_it_leads_to(tmp_path: P
 
 
 def test_a_list_that_crashes_its_reader_is_named(tmp_path: Path) -> None:
-    """Sound but for eight bytes that are gone; scipy 1.17 ends with a segmentation fault."""
+    """The file lacks eight bytes; scipy 1.17 ends with a segmentation fault."""
     packed = (
         "c%1Wf4DoSvQZUssQ1EpO(M`+DNmU5QNi0drFUqx2D9A6)tk6+#E=o--Nlj76&$ChpF3nT$%P&(fGEy)yure~VGPMLUjLaCw0F0i#"
         "d_d|4BLf2)kmdklCa4rEl+TESLHv}Y;F6-!<Puf}76wkJxHJ%#XJjU41gDk&6?o<*rl&G6l$PYWB*Co$*<-+fu!jZH9<Y!AkSa+n"
@@ -308,6 +308,10 @@ def test_any_name_is_read_or_refused(name: str) -> None:
         assert found.city == dataset.city and found.spot
 
 
+def view_choice(choose: str, images: int, seed: int = 0) -> Dataset:
+    return Dataset("p", "pitts250k", "p", choose, images, seed, "fail")  # type: ignore[arg-type]
+
+
 def views() -> list[Photograph]:
     return [
         Photograph(f"{spot}/{pitch}/{yaw}", "p", f"s{spot}", view=f"pitch{pitch}")
@@ -327,15 +331,15 @@ def views() -> list[Photograph]:
     ],
 )
 def test_views_are_chosen_by_whole_spots(choose: str, images: int, spots: int, sizes: set[int]) -> None:
-    chosen = releases.choose_views(views(), choose, images, 0, "here")
+    chosen = releases.choose_views(views(), view_choice(choose, images))
     counts = Counter(photograph.spot for photograph in chosen)
     assert len(counts) == spots and set(counts.values()) == sizes
     assert choose != "pitch-matched" or {photograph.view for photograph in chosen} == {"pitch1"}
-    assert chosen == releases.choose_views(views(), choose, images, 0, "here")
+    assert chosen == releases.choose_views(views(), view_choice(choose, images))
 
 
 def test_random_views_and_too_many() -> None:
-    chosen = releases.choose_views(views(), "random", 50, 0, "here")
-    assert len(chosen) == 50 and chosen != releases.choose_views(views(), "random", 50, 1, "here")
-    with pytest.raises(InputError, match="here: 121 images asked for, pitch-matched; there are 120"):
-        releases.choose_views(views(), "pitch-matched", 121, 0, "here")
+    chosen = releases.choose_views(views(), view_choice("random", 50))
+    assert len(chosen) == 50 and chosen != releases.choose_views(views(), view_choice("random", 50, seed=1))
+    with pytest.raises(InputError, match="p: 121 images asked for, pitch-matched; there are 120"):
+        releases.choose_views(views(), view_choice("pitch-matched", 121))

@@ -16,7 +16,8 @@ import pytest
 import servers
 from clones import Clone
 
-from citylens.adapters import md5s, versions
+from citylens.io import md5s
+from citylens.versions import pipeline
 
 pytestmark = pytest.mark.integration
 AS_SOMEONE = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -123,7 +124,7 @@ def test_sync_fills_an_empty_database_from_a_pull(source: Clone, remotes: dict[s
     clone = _elsewhere(source, "synced")
     clone.run("dvc", "pull")
     made = clone.run("citylens", "sync")
-    stages = [name for name in versions.declared(source.folder) if not name.startswith("acquire")]
+    stages = [name for name in pipeline.declared(source.folder) if not name.startswith("acquire")]
     assert f"sync: {len(stages)} run(s) made" in made and all(f"  {name}\n" in made for name in stages)
     assert "sync: 0 run(s) made" in clone.run("citylens", "sync")
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from citylens import settings
-from citylens.adapters import files
-from citylens.adapters.tracker import Silent
-from citylens.science import residual, sections
-from citylens.science.findings import findings
-from citylens.settings import Settings, key
-from citylens.stages import report
+from citylens.compare import residual
+from citylens.io import files
+from citylens.nets.names import key
+from citylens.report import inputs
+from citylens.report import page as report_page
+from citylens.report import stage as report
+from citylens.settings import parser
+from citylens.settings.schema import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, IMAGES = 32, 8  # pixels; test images a city
@@ -34,7 +35,7 @@ class Study:
     def __init__(
         self, cities: tuple[str, ...], networks: tuple[str, ...], seeds: tuple[int, ...], dead: str = ""
     ) -> None:
-        whole = settings.load(ROOT / "profiles/demo.yaml")
+        whole = parser.load(ROOT / "profiles/demo.yaml")
         self.cities, self.dead = cities, dead
         self.settings: Settings = dataclasses.replace(
             whole,
@@ -55,6 +56,7 @@ class Study:
         self._data()
         for trained in self.settings.study.trained:
             self._network(*trained)
+        self.neighbours(agreement=0.9)
         self._ratios()
         self.pairs(architecture=0.4, retrained=0.2)
 
@@ -66,7 +68,7 @@ class Study:
         files.write_table("reports/prepare/splits.csv", counts.reset_index())
         files.write_json("reports/segment/scores.json", {"images": len(self.test), "coverage": 0.75})
         files.write_table("reports/segment/confusion.csv", pd.DataFrame(columns=["actual", "predicted", "pixels"]))
-        for suite in report.SUITES:
+        for suite in inputs.CONTRACTS:
             met = {"expectation": "all is well", "success": suite != "masks", "unexpected": 3, "rows": 16}
             files.write_json(f"reports/validate/{suite}.json", {"suite": suite, "success": True, "expectations": [met]})
 
@@ -81,8 +83,6 @@ class Study:
             else {"x": np.nan, "y": np.nan}
         )
         files.write_table(f"data/embed/{name}/embedding.csv", self.test[["id", "city"]].assign(**places, dead=dead))
-        agreement = {"neighbour_agreement": 0.9, "chance": 0.5} if not dead else {}
-        files.write_json(f"reports/embed/{name}/scores.json", agreement | {"masks": 0 if dead else count})
         self.accuracy(name, 1.0)
         self.named(name, self.test["city"])
         history = {"epoch": [1, 2], "learning_rate": 1e-4}
@@ -92,6 +92,13 @@ class Study:
         files.write_table(f"reports/train/{name}/history.csv", pd.DataFrame(history))
         pairs = [{"actual": a, "predicted": p, "images": IMAGES * (a == p)} for a, p in product(self.cities, repeat=2)]
         files.write_table(f"reports/train/{name}/confusion.csv", pd.DataFrame(pairs))
+
+    def neighbours(self, *, agreement: float) -> None:
+        names = [key(*trained) for trained in self.settings.study.trained]
+        known = {"neighbour_agreement": agreement, "chance": 0.5, "masks": len(self.test)}
+        files.write_json(
+            "reports/embed/scores.json", {name: {"masks": 0} if name == self.dead else known for name in names}
+        )
 
     def accuracy(self, name: str, value: float) -> None:
         scores = {"accuracy": value, "loss": 0.1, "majority_accuracy": 1 / len(self.cities)}
@@ -125,6 +132,8 @@ class Study:
                 }
                 rows.append(row | {"mean_pixels": 125.0, "kept": 1, "images": IMAGES, "dead": 0})
         files.write_table("reports/measure/object_ratio.csv", pd.DataFrame(rows))
+        area = {key(*trained): 0.4 for trained in self.settings.study.trained}
+        files.write_json("reports/measure/scores.json", {"explained_area": area})
 
     def pairs(self, *, architecture: float, retrained: float) -> None:
         study, value = (
@@ -147,12 +156,12 @@ class Study:
             files.write_table(f"reports/compare/{path}.csv", table.assign(paper=0.3) if extra else table)
 
     def page(self) -> str:
-        report.run(self.settings, Silent())
+        report.run(self.settings)
         return report.PAGE.read_text()
 
     def claims(self) -> str:
-        found = findings(report.read_results(self.settings))
-        return "\n".join(f"{finding.claim} {finding.text}" for finding in found)
+        found = report_page.rendered_findings(inputs.read_results(self.settings))
+        return "\n".join(f"{finding['claim']} {finding['text']}" for finding in found)
 
 
 @pytest.fixture
@@ -195,13 +204,60 @@ def test_every_figure_and_table_is_there(page: str) -> None:
     assert page.count("data:image/png;base64,") == len(FIGURES)
     assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
     names = {"accuracies", "table2", "object_ratio"}
-    assert {path.stem for path in report.FOLDER.glob("*.csv")} == names
+    assert {path.stem for path in report.FOLDER.glob("*.csv")} == names | {"metrics", "kept_ratio", "histories"}
     assert {path.stem for path in report.FOLDER.glob("*.json")} == names | {"scores", "findings"}
     for path in report.FOLDER.glob("*.json"):
         json.loads(path.read_text())
     accuracies = files.read_table(report.FOLDER / "accuracies.csv")
     assert accuracies["paper"].tolist()[::2] == [0.9998, 0.9996, 0.9931, 0.9818]
     assert "all is well (3 of 16 rows)" in page
+
+
+@pytest.mark.usefixtures("page")
+def test_dvc_plots_draws_r_by_object_and_the_curves_of_all_networks() -> None:
+    kept = files.read_table(report.FOLDER / "kept_ratio.csv")
+    assert kept["object"].tolist()[:3] == ["mark of köln <b> (köln <b>)", "mark of ulm (ulm)", "tree (köln <b>)"]
+    assert kept["ratio"].tolist() == pytest.approx([0.8, 0.8, 0.5, 0.5, 0.25, 0.25])
+    histories = files.read_table(report.FOLDER / "histories.csv")
+    columns = ["training_loss", "validation_loss", "training_accuracy", "validation_accuracy"]
+    assert list(histories) == ["network", "epoch", *columns] and len(histories) == 16
+    assert histories["network"].tolist()[:3] == ["vgg11-0", "vgg11-0", "vgg11-1"]
+    assert histories["epoch"].tolist()[:3] == [1, 2, 1] and histories["validation_loss"].tolist()[:3] == [0.5, 0.7, 0.5]
+
+
+@pytest.mark.usefixtures("page")
+def test_a_run_shows_some_20_main_numbers() -> None:
+    shown = report.logged()
+    assert shown.metrics["AR ratio"] == pytest.approx(2) and shown.metrics["dead masks"] == 0
+    assert shown.metrics["accuracy simpler-1"] == 1.0 and shown.metrics["coverage"] == 0.75
+    assert shown.metrics["explained share ulm"] == pytest.approx((0.25 + 0.5 + 0.8) / 3)
+    assert 15 <= len(shown.metrics) <= 25 and not any("/" in name for name in shown.metrics)
+    assert {path.stem for path in shown.figures} == FIGURES
+
+
+@pytest.mark.usefixtures("page")
+def test_texts_are_escaped_once_in_the_page_and_never_in_json() -> None:
+    claims = [finding["claim"] for finding in files.read_json(report.FOLDER / "findings.json")["findings"]]
+    assert "köln <b>: the explanations cover mark of köln <b>, tree and sky most." in claims
+    assert "<dt>köln &lt;b&gt;: the explanations cover mark of köln &lt;b&gt;, tree" in report.PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "named"),
+    [
+        ("oracle", "label maps that belong to the data."),
+        ("onnx", "an ONNX scene parser."),
+        ("csail", "the scene parser resnet50dilated-ppm_deepsup."),
+        ("transformers", "the scene parser segformer."),
+    ],
+)
+def test_the_page_names_the_scene_parser_and_only_its_settings(study: Study, segmenter: str, named: str) -> None:
+    segment = dataclasses.replace(study.settings.segment, segmenter=segmenter)
+    results = inputs.read_results(dataclasses.replace(study.settings, segment=segment))
+    text = " ".join(report_page.html(results, [], dict.fromkeys(FIGURES, bytes(20))).split())
+    assert f"The names of objects come from {named}" in text
+    shown = {name for name in ("onnx", "csail", "transformers") if f">segment.{name}." in text}
+    assert shown == {segmenter} - {"oracle"}
 
 
 def test_two_runs_give_equal_bytes(page: str, drawn: tuple[Path, Study]) -> None:
@@ -223,7 +279,7 @@ def test_what_the_paper_found_is_said_where_it_holds(study: Study) -> None:
     assert "All 8 trained networks tell the cities apart better" in claims
     assert "Another architecture changes the masks more than retraining does." in claims
     assert "0.400 on average (6 pairs)" in claims and "0.200 (4 pairs), 2.00 times as much" in claims
-    assert "As in the paper, every pair of architectures differs more than any retrained pair" in claims
+    assert "As in the paper, every pair of architectures differs more than every retrained pair" in claims
     assert "R says the same" in claims
     assert "ulm: the explanations cover mark of ulm, tree and sky most." in claims
     assert "Frequent enough only here: mark of ulm." in claims
@@ -235,8 +291,7 @@ def test_the_opposite_is_said_where_that_holds(study: Study) -> None:
     for trained in study.settings.study.trained:
         study.accuracy(key(*trained), 0.5)
         study.named(key(*trained), "ulm")
-        path = f"reports/embed/{key(*trained)}/scores.json"
-        files.write_json(path, {"neighbour_agreement": 0.4, "chance": 0.5, "masks": 16})
+    study.neighbours(agreement=0.4)
     claims = study.claims()
     assert "No network tells the cities apart better" in claims
     assert "Another architecture does not change the masks more than retraining does." in claims
@@ -252,7 +307,7 @@ def test_an_accuracy_that_chance_could_give_is_named(study: Study) -> None:
     study.named("vgg11-0", study.test["city"].where(study.test["spot"] < "s7", "ulm"))
     claims = study.claims()
     assert "7 of 8 trained networks tell the cities apart better" in claims
-    assert "chance is not excluded for Simple, seed 1 (" in claims
+    assert "do not exclude chance for Simple, seed 1 (" in claims
 
 
 def test_the_scene_parser_is_shown_beside_people(study: Study) -> None:
@@ -260,12 +315,12 @@ def test_the_scene_parser_is_shown_beside_people(study: Study) -> None:
     files.write_json("reports/segment/scores.json", scores)
     rows = [("sky", "sky", 60), ("tree", "tree", 20), ("tree", "sky", 15), ("tree", "none of these", 5)]
     files.write_table("reports/segment/confusion.csv", pd.DataFrame(rows, columns=["actual", "predicted", "pixels"]))
-    (table,) = sections._labels(report.read_results(study.settings))
-    assert table["rows"] == [
-        ["sky", "60.00%", "100.00%", "80.00%", "\N{EN DASH}"],
-        ["tree", "40.00%", "50.00%", "50.00%", "sky (37.5%)"],
-    ]
-    assert "12 test images that people labelled: pixel accuracy 80.0%, mIoU over the 2 objects" in table["caption"]
+    sky, tree = report_page.parsed_objects(inputs.read_results(study.settings))
+    assert sky == {"object": "sky", "share": 0.6, "right": 1.0, "iou": 0.8, "other": None, "mistaken": None}
+    assert tree == {"object": "tree", "share": 0.4, "right": 0.5, "iou": 0.5, "other": "sky", "mistaken": 0.375}
+    page = " ".join(study.page().split())
+    assert ">sky (37.5%)</td>" in page
+    assert "12 test images that people labelled: pixel accuracy 80.0%, mIoU over the 2 objects that occur 50.0%" in page
 
 
 def test_equal_residuals_are_no_difference(study: Study) -> None:
@@ -279,7 +334,7 @@ def test_three_cities_and_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     study = Study(("a", "b", "c"), ("resnet18", "simple"), (3,))
     page, claims = study.page(), study.claims()
     assert (
-        "Architectures cannot be compared with retraining here." in claims and "each network was trained once" in claims
+        "Architectures cannot be compared with retraining here." in claims and "Each network was trained once" in claims
     )
     assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
     assert "What tells a, b and c apart?" in page
@@ -290,7 +345,7 @@ def test_three_cities_and_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_one_architecture_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study = Study(("a", "b"), ("simple",), (0, 1))
-    assert "Nothing is known of architectures, since there is only one" in study.claims()
+    assert "The study has only one architecture." in study.claims()
     assert study.page().count("data:image/png;base64,") == len(FIGURES)
 
 

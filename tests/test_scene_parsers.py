@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from citylens.adapters import weights
-from citylens.science import parsing, scene_parsers, segmentation
-from citylens.settings import InputError
+from citylens.errors import InputError
+from citylens.nets import checkpoints
+from citylens.segment import csail_networks, csail_parser, object_names, scores
+from citylens.segment.parser import ranked
+
+RELEASED = ("resnet50dilated-ppm_deepsup", "resnet18dilated-ppm_deepsup", "mobilenetv2dilated-c1_deepsup")
 
 
 def reference(name: str) -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -38,26 +41,25 @@ def reference(name: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     return encoder, decoder
 
 
-@pytest.mark.parametrize("name", scene_parsers.PARSERS)
+@pytest.mark.parametrize("name", RELEASED)
 def test_they_give_the_authors_numbers_at_one_scale_and_at_several(name: str, tmp_path: Path) -> None:
-    theirs, ours = reference(name), scene_parsers.build(name)
+    theirs, ours = reference(name), csail_networks.build(name)
     for part, (their, our) in enumerate(zip(theirs, ours, strict=True)):
         torch.save(their.state_dict(), tmp_path / f"{part}.pth")
-        tensors = weights.read_pth(tmp_path / f"{part}.pth")
-        assert scene_parsers.misfits(our, tensors) == []
-        our.load_state_dict(tensors, strict=False)
+        tensors = csail_parser.read_pth(tmp_path / f"{part}.pth")
+        checkpoints.load_weights(our, csail_parser.fitting(tensors, our), f"{part}.pth")
     image, size = np.random.default_rng(0).integers(0, 256, (70, 93, 3), dtype=np.uint8), (70, 93)
     scales = [
-        scene_parsers.prepared(image, scene_parsers.scaled_size(*size, short, 1000), "rgb") for short in (64, 90, 120)
+        csail_parser.prepared(image, csail_parser.scaled_size(*size, short, 1000), "rgb") for short in (64, 90, 120)
     ]
     expected = []
     with torch.no_grad():
         for scale in scales:  # as in the authors' eval.py
             expected.append(theirs[1](theirs[0](scale, return_feature_maps=True), segSize=size))
-    found = scene_parsers.probabilities(ours, scales[:1], size)
+    found = csail_parser.probabilities(ours, scales[:1], size)
     assert found.shape == (1, 150, *size)
     torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(scene_parsers.probabilities(ours, scales, size), sum(expected) / 3, atol=1e-4, rtol=0)
+    torch.testing.assert_close(csail_parser.probabilities(ours, scales, size), sum(expected) / 3, atol=1e-4, rtol=0)
     assert found.amax() > 2 / 150  # some class stands out, so that equality says something
 
 
@@ -72,25 +74,12 @@ def test_images_are_prepared_as_the_authors_do() -> None:
     for short, longest in ((300, 1000), (375, 1000), (600, 700)):
         scale = min(short / 480, longest / 640)  # ValDataset.__getitem__
         width, height = (dataset.round2nearest_multiple(int(side * scale), 8) for side in (640, 480))
-        assert scene_parsers.scaled_size(480, 640, short, longest) == (height, width)
+        assert csail_parser.scaled_size(480, 640, short, longest) == (height, width)
         expected = dataset.img_transform(imresize(Image.fromarray(image), (width, height)))
-        found = scene_parsers.prepared(image, (height, width), "rgb")
+        found = csail_parser.prepared(image, (height, width), "rgb")
         torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
-    old = scene_parsers.prepared(np.full((8, 8, 3), (10, 20, 30), np.uint8), (8, 8), "bgr")
+    old = csail_parser.prepared(np.full((8, 8, 3), (10, 20, 30), np.uint8), (8, 8), "bgr")
     np.testing.assert_allclose(old[0, :, 0, 0], [30 - 102.9801, 20 - 115.9465, 10 - 122.7717], rtol=1e-6)
-
-
-def test_weights_that_do_not_fit_are_listed() -> None:
-    encoder, _ = scene_parsers.build("resnet18dilated-ppm_deepsup")
-    tensors = dict(encoder.state_dict())
-    del tensors["conv1.weight"]
-    tensors["extra"] = torch.zeros(1)
-    tensors["bn1.weight"] = torch.zeros(3)
-    assert scene_parsers.misfits(encoder, tensors) == [
-        "conv1.weight is missing",
-        "extra is unknown",
-        "bn1.weight is (3,), not (64,)",
-    ]
 
 
 class Bomb:
@@ -102,16 +91,14 @@ def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": Bomb()}, "bomb.pth")
     with pytest.raises(InputError, match=r"bomb.pth: refused: .*a state_dict of tensors and nothing else"):
-        weights.read_pth(Path("bomb.pth"))
+        csail_parser.read_pth(Path("bomb.pth"))
     assert not Path("exploded").exists()
     torch.save([torch.zeros(1)], "list.pth")
     with pytest.raises(InputError, match=r"list.pth: no state_dict"):
-        weights.read_pth(Path("list.pth"))
+        csail_parser.read_pth(Path("list.pth"))
     Path("text.pth").write_text("no weights")
     with pytest.raises(InputError, match=r"text.pth: refused"):
-        weights.read_pth(Path("text.pth"))
-    with pytest.raises(InputError, match=r"none.pth: no such file; `citylens fetch csail`"):
-        weights.read_pth(Path("none.pth"))
+        csail_parser.read_pth(Path("text.pth"))
 
 
 def test_packed_weights_are_not_unpacked_into_memory(tmp_path: Path) -> None:
@@ -129,40 +116,46 @@ def test_packed_weights_are_not_unpacked_into_memory(tmp_path: Path) -> None:
 
 READS = """
 import pathlib, sys
-from citylens.adapters import weights
-weights.SPARE = 20 << 20
+from citylens.segment import csail_parser
+csail_parser.SPARE = 20 << 20
 for path in sys.argv[1:]:
-    print(tuple(weights.read_pth(pathlib.Path(path))["weight"].shape), flush=True)
+    print(tuple(csail_parser.read_pth(pathlib.Path(path))["weight"].shape), flush=True)
 """
 
 
 def test_classes_that_share_a_label_add_up_before_they_are_ranked() -> None:
     probabilities = torch.tensor([0.4, 0.25, 0.35]).view(3, 1, 1)
-    labels, shares = parsing.ranked(probabilities, np.array([7, 9, 9], np.uint8), 3)
+    labels, shares = ranked(probabilities, np.array([7, 9, 9], np.uint8), 3)
     assert labels.ravel().tolist() == [9, 7, 0]
     assert shares.ravel().tolist() == [153, 102, 0]
-    labels, shares = parsing.ranked(probabilities, np.array([7, 9, 5], np.uint8), 2)
+    labels, shares = ranked(probabilities, np.array([7, 9, 5], np.uint8), 2)
     assert labels.ravel().tolist() == [7, 5] and shares.ravel().tolist() == [102, 89]
     with pytest.raises(ValueError, match="3 classes, but 2 labels"):
-        parsing.ranked(probabilities, np.array([7, 9], np.uint8), 1)
+        ranked(probabilities, np.array([7, 9], np.uint8), 1)
 
 
 def test_objects_are_merged_by_name() -> None:
     names = {2: "building", 26: "house", 49: "skyscraper", 3: "sky"}
-    merged = segmentation.merged_labels(names, {"house": "building", "skyscraper": "building"})
-    assert merged == {2: 2, 26: 2, 49: 2, 3: 3}
-    with pytest.raises(ValueError, match="no object is called 'huose'"):
-        segmentation.merged_labels(names, {"huose": "building"})
-    with pytest.raises(ValueError, match="'house' takes another object in and is merged itself"):
-        segmentation.merged_labels(names, {"skyscraper": "house", "house": "building"})
+    table, left = object_names.merged(names, {"house": "building", "skyscraper": "building"})
+    assert table[[2, 26, 49, 3, 255]].tolist() == [2, 2, 2, 3, 255] and left == {2: "building", 3: "sky"}
+    with pytest.raises(InputError, match="no object is called 'huose'"):
+        object_names.merged(names, {"huose": "building"})
+    with pytest.raises(InputError, match="'house' takes another object in and is merged itself"):
+        object_names.merged(names, {"skyscraper": "house", "house": "building"})
+
+
+def test_a_label_is_called_by_its_first_name_that_is_free() -> None:
+    assert object_names.short_names({2: "screen; CRT screen", 1: "screen;display"}) == {1: "screen", 2: "CRT screen"}
+    with pytest.raises(InputError, match="label 2, 'screen;', has the name of an earlier label"):
+        object_names.short_names({1: "screen", 2: "screen;"})
 
 
 def test_pixel_accuracy_and_miou_counted_by_hand() -> None:
     truth = np.array([[1, 1, 1, 2], [2, 0, 0, 3]], np.uint8)
     found = np.array([[1, 1, 2, 2], [4, 1, 2, 3]], np.uint8)
-    counts = segmentation.confusion(truth, found)
+    counts = scores.confusion(truth, found)
     assert counts.sum() == 6 and counts[1, 2] == 1 and counts[2, 4] == 1
-    assert segmentation.pixel_accuracy(counts) == pytest.approx(4 / 6)
-    assert segmentation.mean_iou(counts) == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
-    nothing = segmentation.confusion(np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8))
-    assert np.isnan(segmentation.pixel_accuracy(nothing)) and np.isnan(segmentation.mean_iou(nothing))
+    assert scores.pixel_accuracy(counts) == pytest.approx(4 / 6)
+    assert scores.mean_iou(counts) == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
+    nothing = scores.confusion(np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8))
+    assert np.isnan(scores.pixel_accuracy(nothing)) and np.isnan(scores.mean_iou(nothing))

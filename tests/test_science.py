@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch.nn import functional
 
-from citylens.science import embedding, intervals, masks, object_ratio, residual, resizing, segmentation, splits
+from citylens.compare import residual
+from citylens.embed import embedding
+from citylens.measure import object_ratio
+from citylens.nets import label_maps, masks, resizing
+from citylens.prepare import splits
+from citylens.report import intervals
 
 
 def test_object_ratio_is_pooled_over_images() -> None:
@@ -57,7 +62,6 @@ def test_table_2_has_the_papers_ten_rows() -> None:
     rows = residual.table2_pairs(names, (7, 8))
     assert len(rows) == 10 and rows[0] == (("vgg11", 7), ("resnet18", 7)) and rows[6] == (("vgg11", 7), ("vgg11", 8))
     assert [residual.kind(*row) for row in rows] == ["architecture"] * 6 + ["initialisation"] * 4
-    assert len(residual.all_pairs(names, (7, 8))) == 28
     assert len(residual.table2_pairs(names, (7,))) == 6
 
 
@@ -78,6 +82,15 @@ def test_dead_masks_are_flagged_and_zero(values: list[list[float]]) -> None:
     assert masks.dead(maps).tolist() == [True, False]
     assert masks.normalise(maps, 8)[0].max() == 0
     assert residual.residual(masks.normalise(maps, 8)[:1], np.ones((1, 8, 8)))[0] == 1
+
+
+def test_masks_are_stretched_after_the_upsampling() -> None:
+    """VGG11's map at 112 px, one bright cell of 7 x 7: no pixel is at its centre, the nearest are 1/32 of a cell off in x and y."""
+    bright = np.zeros((1, 7, 7), np.float32)
+    bright[0, 3, 3] = 5
+    stretched_before = masks.upsample(bright[0] / 5, 112)
+    assert stretched_before.max() == (31 / 32) ** 2
+    assert masks.normalise(bright, 112).max() == 1
 
 
 def test_masks_refuse_nan() -> None:
@@ -127,12 +140,8 @@ def test_too_few_spots_are_refused() -> None:
         splits.split(["a"] * 9 + ["b"] * 4, [*map(str, range(9)), "x", "x", "y", "y"], (0.6, 0.2, 0.2), 0)
 
 
-def test_labels_of_classes_never_leave_the_list() -> None:
-    assert segmentation.class_labels(3, 0).tolist() == [0, 1, 2]
-    assert segmentation.class_labels(150, 1)[[0, -1]].tolist() == [1, 150]
-    with pytest.raises(ValueError, match="151 classes with offset 1"):
-        segmentation.class_labels(151, 1)
-    assert segmentation.coverage(np.array([[[0, 3], [1, 0]]], np.uint8)).tolist() == [0.5]
+def test_coverage_is_the_share_of_labelled_pixels() -> None:
+    assert label_maps.coverage(np.array([[[0, 3], [1, 0]]], np.uint8)).tolist() == [0.5]
 
 
 def test_images_and_labels_shrink_by_one_geometry() -> None:
@@ -165,18 +174,18 @@ def test_descriptors_have_the_distances_of_full_size_masks() -> None:
 
 
 def test_neighbour_agreement_knows_chance() -> None:
-    places = np.array([[0.0, 0], [0, 1], [1, 0], [9, 9], [9, 8], [8, 9]])
-    assert embedding.neighbour_agreement(places, np.array(list("aaabbb")), 2) == (1.0, pytest.approx(12 / 30))
-    assert embedding.neighbour_agreement(places, np.array(list("ababab")), 2)[0] < 1
+    points = np.array([[0.0, 0], [0, 1], [1, 0], [9, 9], [9, 8], [8, 9]])
+    assert embedding.neighbour_agreement(points, np.array(list("aaabbb")), 2) == (1.0, pytest.approx(12 / 30))
+    assert embedding.neighbour_agreement(points, np.array(list("ababab")), 2)[0] < 1
 
 
 def test_embedding_separates_two_kinds_of_masks_and_repeats_itself() -> None:
     generator = np.random.default_rng(0)
     vectors = np.concatenate([generator.normal(size=(30, 8)), generator.normal(size=(30, 8)) + 6])
     options = {"components": 50, "perplexity": 10, "iterations": 300, "seed": 1}
-    places = embedding.embed(vectors, **options)
-    assert embedding.neighbour_agreement(places, np.repeat(["a", "b"], 30))[0] > 0.95
-    assert (places == embedding.embed(vectors, **options)).all()
+    points = embedding.embed(vectors, **options)
+    assert embedding.neighbour_agreement(points, np.repeat(["a", "b"], 30))[0] > 0.95
+    assert (points == embedding.embed(vectors, **options)).all()
     assert embedding.embed(vectors[:3], **options).shape == (3, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from citylens import cli, settings
-from citylens.adapters import files, images, masking, places, tracker
-from citylens.settings import InputError
+from citylens import cli
+from citylens.errors import InputError
+from citylens.io import files, images, masking
+from citylens.settings import parser
+from citylens.tracking import stores
 
 ROOT = Path(__file__).parents[1]
 SECRETS = {
@@ -48,14 +51,17 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _prepare(project: Path, **more: str) -> str:
-    """What a stage with a tracker prints, all secrets in its environment."""
+def _train(project: Path, **more: str) -> str:
+    """What two stages print with all secrets in their environment; the second logs to MLflow."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "CITYLENS"))}
     environment = kept | {"PYTHONPATH": str(ROOT / "src")} | SECRETS | more
-    command = [sys.executable, "-m", "citylens.cli", "prepare"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    printed = ""
+    for stage in (["prepare"], ["train", "resnet18", "0"]):
+        command = [sys.executable, "-m", "citylens.cli", *stage]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout + done.stderr
+    return printed
 
 
 def _holding(project: Path) -> Iterator[str]:
@@ -68,8 +74,8 @@ def _holding(project: Path) -> Iterator[str]:
 
 @pytest.mark.integration
 def test_secrets_of_the_environment_stay_there(project: Path) -> None:
-    printed = _prepare(project)
-    assert (project / "mlflow.db").is_file() and list(project.glob("mlartifacts/*/artifacts/tables/splits.csv"))
+    printed = _train(project, MLFLOW_TRACKING_URI="")
+    assert (project / "mlflow.db").is_file() and list(project.glob("mlartifacts/*/artifacts/tables/history.csv"))
     assert not [secret for secret in PLANTED if secret in printed] and not list(_holding(project))
     seen = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(seen, cwd=project, capture_output=True, text=True, check=True).stdout
@@ -81,8 +87,8 @@ def test_secrets_of_the_environment_stay_there(project: Path) -> None:
     "address", [SECRETS["MLFLOW_TRACKING_URI"], SECRETS["SERVER_DATABASE"]], ids=["http", "database"]
 )
 def test_a_warning_shows_no_password_of_the_address(project: Path, address: str) -> None:
-    printed = _prepare(project, CITYLENS_TRACKING=address)
-    assert printed.count("tracking: ") == 1 and "the results are on disk" in printed
+    printed = _train(project, CITYLENS_TRACKING=address)
+    assert printed.count("tracking: ") == 1 and "the training goes on" in printed
     assert not [secret for secret in PLANTED if secret in printed] and not list(_holding(project))
 
 
@@ -117,30 +123,16 @@ def test_a_password_in_params_yaml_is_refused_since_git_has_it(project: Path) ->
     for address in (SECRETS["MLFLOW_TRACKING_URI"], "https://ghp_0123@host", "postgresql://db/x?user=me&password=pass"):
         mapping["tracking"]["address"] = address
         with pytest.raises(InputError, match=r"tracking\.address has a password in it.*CITYLENS_TRACKING"):
-            settings.parse(mapping)
+            parser.parse(mapping)
 
 
 def test_a_server_elsewhere_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     folder = tmp_path.as_uri()
     for store in ("http://127.0.0.1:5000", "http://localhost:5000", "sqlite:////x/mlflow.db"):
-        assert places.local_folder(folder, store) == tmp_path
+        assert stores.local_folder(folder, store) == tmp_path
     with pytest.raises(ValueError, match=r"the server on example.org keeps artefacts in .*, a folder of this machine"):
-        places.local_folder(folder, "https://example.org/mlflow")
-    assert places.local_folder("mlflow-artifacts:/1/2", "https://example.org/mlflow") is None
-
-
-def test_only_this_user_is_told_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket that stages send it to is closed to others, and one that another user put there is passed by."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    monkeypatch.setattr(tracker, "IDLE", 1)
-    monkeypatch.chdir(tmp_path)
-    with tracker._connection():
-        (path,) = tmp_path.glob(".citylens/tracking-*")
-        assert path.stat().st_mode & 0o777 == 0o600
-        with monkeypatch.context() as another:
-            another.setattr(os, "geteuid", lambda: -1)
-            with pytest.raises(OSError, match="another user listens there"):
-                tracker._server()
+        stores.local_folder(folder, "https://example.org/mlflow")
+    assert stores.local_folder("mlflow-artifacts:/1/2", "https://example.org/mlflow") is None
 
 
 def test_servers_are_for_this_machine_alone() -> None:
@@ -150,3 +142,21 @@ def test_servers_are_for_this_machine_alone() -> None:
         for word in ("--host ", "--addr ", "-h "):
             for after in text.split(word)[1:]:
                 assert after.startswith("127.0.0.1"), path
+
+
+def test_the_teams_server_is_open_on_this_machine_alone() -> None:
+    """And it has no password in git, and MLflow's version from requirements.lock."""
+    text = (ROOT / "deploy/compose.yaml").read_text()
+    services = yaml.safe_load(text)["services"]
+    assert set(services) == {"postgres", "s3", "mlflow"}
+    for service in services.values():
+        assert re.search(r":v?\d+(\.\d+)+", service["image"]) and service["healthcheck"]["test"][0] == "CMD"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert "network_mode" not in service
+        secrets = [value for name, value in service["environment"].items() if re.search("PASSWORD|SECRET|AUTH", name)]
+        assert secrets and all("${CITYLENS_SERVER_PASSWORD:?}" in secret for secret in secrets)
+    assert set(services["mlflow"]["depends_on"]) == {"postgres", "s3"}
+    ignored = subprocess.run(["git", "check-ignore", "deploy/.env"], cwd=ROOT, capture_output=True, text=True)
+    assert ignored.stdout == "deploy/.env\n"
+    (version,) = re.findall(r"^mlflow==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert services["mlflow"]["image"] == f"ghcr.io/mlflow/mlflow:v{version}-full"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,17 +14,17 @@ import onnx
 import pandas as pd
 import pytest
 import torch
-import yaml
+from configured import mapping as profile
+from configured import settings as settings_of
 from onnx import TensorProto, helper
 
-from citylens import settings
-from citylens.adapters import files, images, segmenters, weights
-from citylens.adapters.tracker import Silent
-from citylens.science import scene_parsers
-from citylens.settings import InputError, Settings
-from citylens.stages import segment
+from citylens.errors import InputError
+from citylens.io import files, images
+from citylens.segment import csail_networks, onnx_parser, transformers_parser
+from citylens.segment import stage as segment
+from citylens.settings import parser
+from citylens.settings.schema import Settings, Transformers
 
-PHOTOS = Path(__file__).parents[1] / "profiles" / "photos.yaml"
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 STREETS = Path(__file__).parents[2] / "shared" / "streets"
 
@@ -51,11 +52,11 @@ def network(path: Path, layout: str, classes: int = 3) -> None:
 
 
 def configured(segmenter: str, **changes: object) -> Settings:
-    mapping = yaml.safe_load(PHOTOS.read_text())
+    mapping = profile("photos")
     mapping["prepare"]["size"] = 64
     mapping["segment"] |= {"segmenter": segmenter, "path": "parser"}
     mapping["segment"]["onnx"] |= {"size": 8, "offset": 1} | changes
-    return settings.parse(mapping)
+    return parser.parse(mapping)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_labels_that_come_with_the_data(project: Path) -> None:
-    segment.run(configured("oracle"), Silent())
+    segment.run(configured("oracle"))
     labels = files.open_array("data/segment/labels.npy")
     assert labels.shape == (2, 64, 64) and labels.dtype == np.uint8
     assert (labels[0, :, :32] == 7).all() and (labels[1, :, :32] == 9).all() and (labels[:, :, 32:] == 0).all()
@@ -94,7 +95,7 @@ def test_images_without_labels_are_named(project: Path) -> None:
     table = files.read_table("data/acquire/manifest.csv")
     files.write_table("data/acquire/manifest.csv", table.assign(labels=["labels/0.png", None, None]))
     with pytest.raises(InputError, match=r"1 of 2 test images come without a label map; first: 2\.png\. Allowed: onnx"):
-        segment.run(configured("oracle"), Silent())
+        segment.run(configured("oracle"))
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin"])
@@ -111,14 +112,14 @@ def test_an_onnx_network_reads_no_file_outside_its_folder(project: Path, locatio
         matrix.external_data.add(key=key, value=value)
     Path("parser/segmenter.onnx").write_bytes(whole.SerializeToString())
     with pytest.raises(InputError, match=r"parser/segmenter\.onnx: not an ONNX network: .*xternal data"):
-        segmenters.OnnxSegmenter(configured("onnx").segment.onnx, Path("parser"))
+        onnx_parser.open_parser(configured("onnx").segment)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize(("channels", "left", "right"), [("RGB", 1, 3), ("BGR", 3, 1)])
 def test_an_onnx_network_names_objects(project: Path, layout: str, channels: str, left: int, right: int) -> None:
     network(Path("parser/segmenter.onnx"), layout)
-    segment.run(configured("onnx", layout=layout, channels=channels), Silent())
+    segment.run(configured("onnx", layout=layout, channels=channels))
     labels = files.open_array("data/segment/labels.npy")
     assert (labels[:, :, :24] == left).all() and (labels[:, :, 40:] == right).all()
     assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["red thing", "green thing", "blue thing"]
@@ -129,6 +130,7 @@ def test_an_onnx_network_names_objects(project: Path, layout: str, channels: str
     [
         ({"size": 16}, r"takes \[\[1, 8, 8, 3\]\]; layout NHWC and size 16 give \[1, 16, 16, 3\]"),
         ({"layout": "NCHW"}, r"layout NCHW and size 8 give \[1, 3, 8, 8\]"),
+        ({"offset": 148}, "3 classes, with offset 148 148 to 150"),
         ({"offset": 149}, "3 classes with offset 149 give labels 149 to 151; allowed: 0 to 150"),
         ({"model": "other.onnx"}, r"parser/other\.onnx: no such file"),
         ({"model": "objects.csv"}, r"parser/objects\.csv: not an ONNX network"),
@@ -138,7 +140,7 @@ def test_an_onnx_network_names_objects(project: Path, layout: str, channels: str
 def test_an_onnx_network_that_does_not_fit_is_refused(project: Path, changes: dict[str, object], said: str) -> None:
     network(Path("parser/segmenter.onnx"), "NHWC")
     with pytest.raises(InputError, match=said):
-        segment.run(configured("onnx", **changes), Silent())
+        segment.run(configured("onnx", **changes))
     assert not Path("data/segment").exists()
 
 
@@ -147,7 +149,7 @@ def test_a_label_list_of_another_length_than_the_network(project: Path, count: i
     network(Path("parser/segmenter.onnx"), "NHWC")
     files.write_text("parser/objects.csv", "index,name\n" + "".join(f"{n},thing {n}\n" for n in range(1, count + 1)))
     with pytest.raises(InputError, match=rf"names {count} objects, 1 to {count}; .* 3 classes, with offset 1 1 to 3"):
-        segment.run(configured("onnx"), Silent())
+        segment.run(configured("onnx"))
 
 
 def with_segment(whole: Settings, **changes: object) -> Settings:
@@ -157,7 +159,7 @@ def with_segment(whole: Settings, **changes: object) -> Settings:
 def test_merged_objects_and_probabilities(project: Path) -> None:
     network(Path("parser/segmenter.onnx"), "NHWC")
     plan = with_segment(configured("onnx"), merge={"blue thing": "red thing"}, probabilities="top3")
-    segment.run(plan, Silent())
+    segment.run(plan)
     assert set(np.unique(files.open_array("data/segment/labels.npy"))) == {1}
     assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["red thing", "green thing"]
     likeliest = files.open_array("data/segment/likeliest.npy")
@@ -168,14 +170,14 @@ def test_merged_objects_and_probabilities(project: Path) -> None:
     expected = np.exp(logits) / np.exp(logits).sum()
     assert shares[0, :, 0, 0].tolist() == [round(255 * (expected[0] + expected[2])), round(255 * expected[1]), 0]
     with pytest.raises(InputError, match=r"segment.merge: no object is called 'pink'"):
-        segment.run(with_segment(plan, merge={"pink": "red thing"}), Silent())
+        segment.run(with_segment(plan, merge={"pink": "red thing"}))
 
 
 def test_a_network_is_measured_where_people_have_labelled(project: Path) -> None:
     """People call the left half road in one image and window in the other, and the right half nothing."""
     network(Path("parser/segmenter.onnx"), "NHWC")
     files.write_text("parser/objects.csv", "index,name\n1,road;route\n2,sky\n3,wall\n")
-    segment.run(configured("onnx"), Silent())
+    segment.run(configured("onnx"))
     scores = files.read_json("reports/segment/scores.json")
     assert scores["labelled_images"] == 2 and scores["pixel_accuracy"] == pytest.approx(0.5, abs=0.01)
     counts = files.read_table("reports/segment/confusion.csv").set_index(["actual", "predicted"])["pixels"]
@@ -185,38 +187,47 @@ def test_a_network_is_measured_where_people_have_labelled(project: Path) -> None
 def test_a_stopped_run_goes_on_where_it_was(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network(Path("parser/segmenter.onnx"), "NHWC")
     plan = with_segment(configured("onnx"), batch_size=1)
-    segment.run(plan, Silent())
+    segment.run(plan)
     whole = Path("data/segment/labels.npy").read_bytes()
     second = Path("data/acquire/2.png").read_bytes()
     Path("data/acquire/2.png").write_bytes(second[:50])
     with pytest.raises(InputError, match=r"2\.png"):
-        segment.run(plan, Silent())
+        segment.run(plan)
     assert Path("data/segment/labels.npy").read_bytes() == whole
     Path("data/acquire/2.png").write_bytes(second)
     Path("data/acquire/0.png").unlink()  # the first image is done and not read again
-    segment.run(plan, Silent())
+    segment.run(plan)
     assert Path("data/segment/labels.npy").read_bytes() == whole and not segment.STATE.exists()
+
+
+def test_a_stopped_run_of_other_code_starts_anew(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(Path(segment.__file__).parent, "code")
+    monkeypatch.setattr(segment, "__file__", str(project / "code/stage.py"))
+    test = files.read_table("data/acquire/manifest.csv")
+    before = segment._fingerprint(configured("oracle"), test)
+    assert segment._fingerprint(configured("oracle"), test) == before
+    with Path("code/parser.py").open("a") as file:
+        file.write("changed = True\n")
+    assert segment._fingerprint(configured("oracle"), test) != before
 
 
 def test_the_authors_parser_with_made_up_weights(project: Path) -> None:
     """Weights that see nothing but a bias: every pixel is a car, label 21, whatever the image's size."""
-    encoder, decoder = scene_parsers.build("mobilenetv2dilated-c1_deepsup")
+    encoder, decoder = csail_networks.build("mobilenetv2dilated-c1_deepsup")
     tensors = {name: torch.zeros_like(value) for name, value in decoder.state_dict().items()}
     tensors["conv_last.bias"][20] = 5
     torch.save(encoder.state_dict(), "parser/encoder_epoch_20.pth")
     torch.save(tensors, "parser/decoder_epoch_20.pth")
     whole = configured("csail")
     csail = dataclasses.replace(whole.segment.csail, parser="mobilenetv2dilated-c1_deepsup", scales=(64, 96))
-    segment.run(with_segment(whole, csail=csail), Silent())
+    segment.run(with_segment(whole, csail=csail))
     assert (files.open_array("data/segment/labels.npy") == 21).all()
     assert files.read_table("data/segment/objects.csv").set_index("label")["name"][21] == "car"
     with pytest.raises(
         InputError,
-        match=r"encoder_epoch_20.pth: \d+ weight\(s\) do not fit resnet18dilated-ppm_deepsup: conv1.weight is missing",
+        match=r"encoder_epoch_20.pth \(segment.csail.parser: resnet18.*\): \d+ weight\(s\) do not fit .*: conv1.weight is missing",
     ):
-        segment.run(
-            with_segment(whole, csail=dataclasses.replace(csail, parser="resnet18dilated-ppm_deepsup")), Silent()
-        )
+        segment.run(with_segment(whole, csail=dataclasses.replace(csail, parser="resnet18dilated-ppm_deepsup")))
 
 
 def test_a_checkpoint_of_the_transformers_library(project: Path) -> None:
@@ -231,14 +242,14 @@ def test_a_checkpoint_of_the_transformers_library(project: Path) -> None:
     model.decode_head.classifier.bias.data = torch.tensor([0.0, 3.0, 1.0])
     model.save_pretrained("parser/segformer")
     transformers.SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained("parser/segformer")
-    segment.run(with_segment(configured("transformers"), probabilities="top3"), Silent())
+    segment.run(with_segment(configured("transformers"), probabilities="top3"))
     assert (files.open_array("data/segment/labels.npy") == 2).all()
     assert files.open_array("data/segment/likeliest.npy")[0, :, 0, 0].tolist() == [2, 3, 1]
     assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["wall", "sky", "tree"]
     plan = configured("transformers")
-    missing = with_segment(plan, transformers=settings.Transformers("parser/none"))
+    missing = with_segment(plan, transformers=Transformers("parser/none"))
     with pytest.raises(InputError, match=r"segment.transformers.checkpoint: parser/none"):
-        segment.run(missing, Silent())
+        segment.run(missing)
 
 
 SWIN = {
@@ -320,10 +331,11 @@ def test_checkpoints_give_what_the_transformers_library_itself_makes_of_them(
     model, processor = made(transformers)
     model.save_pretrained("checkpoint")
     processor.save_pretrained("checkpoint")
-    parse, names = weights.open_transformers("checkpoint", torch.device("cpu"))
+    plan = dataclasses.replace(settings_of("photos").segment, path=".", transformers=Transformers("checkpoint"))
+    parser = transformers_parser.open_parser(plan)
     photos = list(np.random.default_rng(0).integers(0, 256, (2, 60, 90, 3), dtype=np.uint8))
-    found = parse(photos)
-    assert names == THINGS and found.shape == (2, 7, 60, 90)
+    found = parser.parse(photos)
+    assert parser.names == {number + 1: name for number, name in THINGS.items()} and found.shape == (2, 7, 60, 90)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2, 60, 90))
     task = {"task_inputs": ["semantic"] * 2} if made is oneformer else {}
     with torch.inference_mode():
@@ -347,24 +359,21 @@ def test_checkpoints_give_what_the_transformers_library_itself_makes_of_them(
 def test_a_bad_label_list_is_named(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "objects.csv").write_text(text)
     with pytest.raises(InputError, match=rf"objects\.csv: .*{said}"):
-        segmenters.read_objects(tmp_path / "objects.csv")
+        onnx_parser.read_objects(tmp_path / "objects.csv")
 
 
 @pytest.mark.skipif(not MODELS.is_dir() or not STREETS.is_dir(), reason="needs the real photographs and scene parser")
 def test_a_real_scene_parser_agrees_with_people() -> None:
     """A real photograph's sky and road, as people outlined them."""
-    plan = settings.load(PHOTOS).segment.onnx
     (model,) = MODELS.glob("*.onnx")
-
-    fitting = settings.Onnx(**(plan.__dict__ | {"model": model.name, "objects": "ade20k-150.csv"}))
-    parser = segmenters.OnnxSegmenter(fitting, MODELS)
+    plan = settings_of("photos").segment
+    fitting = dataclasses.replace(plan.onnx, model=model.name, objects="ade20k-150.csv")
+    parser = onnx_parser.open_parser(dataclasses.replace(plan, path=str(MODELS), onnx=fitting))
     right = 0
     for name in sorted(path.stem for path in (STREETS / "labels").iterdir())[:40:10]:
-        logits = parser.logits(images.read_rgb(STREETS / "images" / f"{name}.jpg"))
-        guess = logits.argmax(-1).astype(np.uint8)
+        (probabilities,) = parser.parse([images.read_rgb(STREETS / "images" / f"{name}.jpg")])
+        guess = parser.labels[probabilities.argmax(0).numpy()]
         truth = images.read_labels(STREETS / "labels" / f"{name}.png")
-        rows = np.linspace(0, guess.shape[0] - 1, truth.shape[0]).round().astype(int)
-        columns = np.linspace(0, guess.shape[1] - 1, truth.shape[1]).round().astype(int)
         known = np.isin(truth, [2, 3])
-        right += (guess[np.ix_(rows, columns)][known] == truth[known]).mean() > 0.6
+        right += (guess[known] == truth[known]).mean() > 0.6
     assert right >= 3

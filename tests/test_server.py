@@ -1,12 +1,12 @@
-"""MLflow on PostgreSQL and S3, as `citylens server` starts it, holds what the database in the folder holds."""
+"""MLflow on PostgreSQL and S3, as in deploy/compose.yaml, holds what the database in the folder holds."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,44 +14,40 @@ from typing import Any
 import numpy as np
 import pytest
 import servers
-from clones import Clone
-
-from citylens import server
-from citylens.adapters import places
-from citylens.settings import InputError
+from clones import Clone, wait_for
+from mlflow import MlflowClient
 
 pytestmark = pytest.mark.integration
 PASSWORD = "correct horse: battery/staple@100%"
-LIVE = ("measure", "train@simpler-0")
-# What names a run, an hour, or a tree that was committed meanwhile.
+LIVE = "train@simpler-0"
+# Tags that name a run, an hour, or a tree that was committed meanwhile.
 OWN = ("mlflow.", "citylens.synced", "citylens.git.dirty")
+# Metrics that only a stage that runs can log.
+MEASURED = ("training_speed", "system/")
 
 
 @pytest.fixture(scope="module")
-def plan() -> Iterator[server.Plan]:
-    with servers.tracking(PASSWORD) as plan:
-        yield plan
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Team]:
+    with servers.team(tmp_path_factory.mktemp("team"), PASSWORD) as team:
+        yield team
 
 
 @pytest.fixture(scope="module")
-def study(plan: server.Plan, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A study tracked in its folder; two of its stages once more on the server as they ran; the others synced there."""
+def study(team: servers.Team, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A study tracked in its folder; a network once more on the server as it trains; the other runs synced there."""
     changes = ("study.networks=[simpler]", "report.thumbnail_network=simpler")
     clone = Clone(tmp_path_factory.mktemp("served") / "study", "smoke", *changes)
     clone.reproduce()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CITYLENS_TRACKING", plan.address)
-        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine is no outage here
-        for stage in LIVE:
-            clone.run("dvc", "repro", "--force", "--single-item", stage)
-        made = clone.run("citylens", "sync")
-        assert "measure" not in made and "explain@simpler-0" in made
-        assert "sync: 0 run(s) made" in clone.run("citylens", "sync")
+    there = {"CITYLENS_TRACKING": team.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # a busy machine is no outage
+    clone.run("dvc", "repro", "--force", "--single-item", LIVE, **there)
+    made = clone.run("citylens", "sync", **there)
+    assert LIVE not in made and "explain@simpler-0" in made
+    assert "sync: 0 run(s) made" in clone.run("citylens", "sync", **there)
     return clone
 
 
-def _connected(address: str | None, folder: Path) -> tuple[Any, str]:
-    return places.connect(places.place(address, folder), "citylens")
+def _addresses(team: servers.Team, study: Clone) -> tuple[str, str]:
+    return f"sqlite:///{study.folder}/mlflow.db", team.address
 
 
 def _tags(tags: dict[str, str]) -> dict[str, str]:
@@ -65,14 +61,15 @@ def _files(client: Any, run: str, folder: str | None = None) -> set[str]:
     return found
 
 
-def _everything(client: Any, experiment: str) -> dict[str, Any]:
-    """All that is in the store of the last run of each stage, less ids and times."""
-    runs: dict[str, Any] = {}
-    for run in client.search_runs([experiment], order_by=["attributes.start_time ASC"]):
+def _everything(address: str) -> dict[str, Any]:
+    """All that a store has of the last run of each stage, without ids and times."""
+    client, runs = MlflowClient(address), dict[str, Any]()
+    experiment = client.get_experiment_by_name("citylens")
+    for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]):
         history = {
             name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
             for name in run.data.metrics
-            if name != "speed"  # images a second, which only a stage that runs can tell
+            if not name.startswith(MEASURED)
         }
         runs[run.data.tags["citylens.name"]] = {
             "status": run.info.status,
@@ -85,8 +82,8 @@ def _everything(client: Any, experiment: str) -> dict[str, Any]:
     return runs
 
 
-def test_the_server_holds_what_the_folder_holds(plan: server.Plan, study: Clone) -> None:
-    here, there = (_everything(*_connected(address, study.folder)) for address in (None, plan.address))
+def test_the_server_holds_what_the_folder_holds(team: servers.Team, study: Clone) -> None:
+    here, there = map(_everything, _addresses(team, study))
     assert set(here) == set(there)
     for name in here:
         for kind in here[name]:
@@ -96,20 +93,17 @@ def test_the_server_holds_what_the_folder_holds(plan: server.Plan, study: Clone)
                 assert here[name][kind] == there[name][kind], (name, kind)
 
 
-def test_the_registry_is_the_same_and_its_networks_load(plan: server.Plan, study: Clone, tmp_path: Path) -> None:
+def test_the_registry_is_the_same_and_its_networks_load(team: servers.Team, study: Clone, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 70, 50, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    seen = {}
-    for address in (None, plan.address):
-        client, _ = _connected(address, study.folder)
-        found = {one.tags["citylens.key"]: one for one in client.search_model_versions("name = 'citylens-simpler'")}
+    seen = []
+    for address in _addresses(team, study):
+        versions = MlflowClient(address).search_model_versions("name = 'citylens-simpler'")
+        found = {one.tags["citylens.key"]: one for one in versions}
+        assert set(found) == {"simpler-0", "simpler-1"}
         tags = {key: _tags(one.tags) for key, one in found.items()}
-        seen[address] = (
-            tags,
-            _predicted(places.place(address, study.folder).address, str(found["simpler-1"].version), tmp_path),
-        )
-    assert seen[None] == seen[plan.address]
-    assert set(seen[None][0]) == {"simpler-0", "simpler-1"}
+        seen.append((tags, _predicted(address, str(found["simpler-1"].version), tmp_path)))
+    assert seen[0] == seen[1]
 
 
 LOAD = """
@@ -129,79 +123,37 @@ def _predicted(address: str, version: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_artefacts_lie_in_s3(plan: server.Plan, study: Clone) -> None:
-    assert list(plan.folder.glob("s3/mlflow/**/network.safetensors"))
-    assert list(plan.folder.glob("s3/mlflow/**/fig6_masks.png"))
+def test_artefacts_lie_in_s3(team: servers.Team, study: Clone) -> None:
+    assert list(team.folder.glob("s3/mlflow/**/network.safetensors"))
+    assert list(team.folder.glob("s3/mlflow/**/fig6_masks.png"))
 
 
-def test_the_password_is_on_no_command_line_and_in_no_log(plan: server.Plan, study: Clone) -> None:
+def test_the_password_is_on_no_command_line_and_in_no_log(team: servers.Team, study: Clone) -> None:
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()]
     assert any(b"rclone\0serve\0s3" in command for command in commands)
     assert not any(PASSWORD.encode() in command for command in commands)
-    logs = list(plan.folder.glob("*.log"))
+    logs = list(team.folder.glob("*.log"))
     assert {log.stem for log in logs} == {"postgres", "s3", "mlflow"}
     assert not any(PASSWORD in log.read_text(errors="replace") for log in logs)
-    assert list(plan.folder.glob("tmp*")) == []
-
-
-def test_a_missing_password_and_a_wrong_one_are_refused(plan: server.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(server.PASSWORD, raising=False)
-    with pytest.raises(InputError, match=f"{server.PASSWORD} is no password"), server.running(plan):
-        pass
-    monkeypatch.setenv(server.PASSWORD, "another password")
-    with (
-        pytest.raises(InputError, match=f"port {plan.port} cannot be had .*; --port takes another"),
-        server.running(plan),
-    ):
-        pass
-    with pytest.raises(InputError, match=f"PostgreSQL refuses: .* allowed for {server.PASSWORD}"):
-        server._make_database(plan, "another password")
-
-
-def test_a_first_start_that_was_stopped_and_a_crash_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    with servers.planned(PASSWORD) as plan:
-        (plan.folder / "postgres.draft").mkdir()
-        (plan.folder / "postgres.draft/PG_VERSION").write_text("15")  # as far as initdb came
-        with server.running(plan) as started:
-            client, _ = _connected(plan.address, plan.folder)
-            client.create_experiment("kept")
-            started["postgres"].kill()
-        with server.running(plan):
-            assert client.get_experiment_by_name("kept") is not None
-
-
-def test_servers_end_with_who_started_them_even_when_that_is_killed(tmp_path: Path) -> None:
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv (util-linux) is not here")
-    log = tmp_path / "log"
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, log], stdout=subprocess.PIPE, text=True)
-    assert starter.stdout is not None
-    process = Path("/proc") / starter.stdout.readline().strip()
-    assert _runs(process)
-    starter.kill()
-    starter.wait()
-    until = time.monotonic() + 20
-    while _runs(process) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _runs(process)
-
-
-def _runs(process: Path) -> bool:
-    try:
-        return (process / "cmdline").read_bytes() != b""  # what died and waits to be collected has none
-    except OSError:
-        return False
 
 
 STARTER = """
-import sys, time
+import os, signal, sys
 from pathlib import Path
-from citylens.adapters import processes
-with processes.server(["sleep", "600"], Path(sys.argv[1]), lambda: True) as process:
-    cmdline = Path("/proc", str(process.pid), "cmdline")
-    while not cmdline.read_bytes().startswith(b"sleep"):
-        time.sleep(0.01)
-    print(process.pid, flush=True)
-    time.sleep(600)
+import servers
+with servers.s3(Path(sys.argv[1]), "bucket") as store:
+    print(store.address.rpartition(":")[2], flush=True)
+    os.kill(os.getpid(), int(sys.argv[2]))
+    signal.pause()
 """
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_servers_end_with_the_tests(tmp_path: Path, number: signal.Signals) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is not here")
+    command = [sys.executable, "-c", STARTER, str(tmp_path), str(int(number))]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert ended.returncode == -number
+    wait_for(lambda: not servers.listens(int(ended.stdout)), "the end of the S3 server")

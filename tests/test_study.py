@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,10 @@ from clones import Clone
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Clone]:
-    """Two clones, side by side, each of which has run the study; in the first, stages were forks."""
+    """Two clones, side by side, each of which has run the study."""
     clones = [Clone(tmp_path_factory.mktemp("study")) for _ in range(2)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda clone, how: clone.run(*how, "dvc", "repro"), clones, [("citylens", "preload"), ()]))
+        list(pool.map(Clone.reproduce, clones))
     return clones
 
 
@@ -34,7 +36,14 @@ def test_every_stage_left_its_outputs(study: Clone) -> None:
     page = (study.folder / "reports/index.html").read_text()
     assert "<img" in page and 'src="http' not in page
     assert "accuracy" in study.run("dvc", "metrics", "show", "--json")
-    study.run("dvc", "plots", "show", "--json")
+    plots = json.loads(study.run("dvc", "plots", "show", "--json"))
+    drawn = {path.rpartition("::")[2]: shown[0]["type"] for path, shown in plots["data"].items()}
+    assert drawn.pop("reports/report/fig5_object_ratio.png") == "image" and "errors" not in plots
+    assert {path for path, kind in drawn.items() if kind == "vega"} == {
+        "reports/report/histories.csv",
+        "reports/report/kept_ratio.csv",
+        *(path for path in study.outputs() if path.endswith("confusion.csv") and path.startswith("reports/train/")),
+    }
     assert study.run("dvc", "status").strip().endswith("up to date.")
 
 
@@ -63,14 +72,25 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
     assert study.outputs() == before
 
 
-def test_without_data_docs_the_data_are_checked_once_more(study: Clone) -> None:
-    """As in a fresh clone, where git has the verdicts and nobody has the pages."""
-    before = study.outputs()
-    shutil.rmtree(study.folder / "reports/data_docs")
-    assert study.run("citylens", "tidy").count("its Data Docs are not here") == 4
-    assert {stage.split("_")[0] for stage in study.ran(study.reproduce())} == {"validate"}
-    assert study.outputs() == before and (study.folder / "reports/data_docs/masks/index.html").is_file()
-    assert study.run("citylens", "tidy") == ""
+def test_in_a_fresh_clone_the_data_are_checked_and_the_study_is_logged(study: Clone, tmp_path: Path) -> None:
+    """Git has the verdicts and the small results; DVC's cache has the rest, Data Docs included."""
+    clone = study.copy(tmp_path / "copy")
+    for path in ("reports/data_docs/masks", "reports/register"):
+        shutil.rmtree(clone.folder / path)
+    shutil.rmtree(clone.folder / ".dvc/cache/runs")
+    assert set(clone.ran(clone.reproduce())) == {"validate_results", "register"}
+    assert clone.outputs() == study.outputs()
+    assert (clone.folder / "reports/data_docs/masks/index.html").is_file()
+    assert "sync: 0 run(s) made" in clone.run("citylens", "sync")
+
+
+def test_networks_that_params_no_longer_name_are_ignored(study: Clone, tmp_path: Path) -> None:
+    clone = study.copy(tmp_path / "copy")
+    clone.run("citylens", "use", "smoke", "study.seeds=[0]")
+    ran = {stage.split("@")[0] for stage in clone.ran(clone.reproduce())}
+    assert ran == {"validate_results", "measure", "compare", "embed", "report", "register"}
+    page = (clone.folder / "reports/index.html").read_text()
+    assert "seed 1" not in page and (clone.folder / "data/explain/resnet18-1").is_dir()
 
 
 def test_every_run_is_tracked_and_sync_adds_none(study: Clone) -> None:
@@ -84,7 +104,7 @@ def test_two_runs_give_the_same_bytes(studies: list[Clone]) -> None:
 
 def test_a_changed_threshold_trains_nothing(study: Clone) -> None:
     study.run("citylens", "use", "smoke", "measure.threshold=0.6")
-    assert set(study.ran(study.run("dvc", "repro"))) == {"measure", "report"}
+    assert set(study.ran(study.run("dvc", "repro"))) == {"measure", "report", "register"}
     study.run("citylens", "use", "smoke")
     printed = study.run("dvc", "repro")
     assert "train" not in " ".join(study.ran(printed))

@@ -1,7 +1,5 @@
 """Runs, models and registry in a real MLflow database, made by stages under a real DVC."""
 
-import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -9,20 +7,34 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from citylens import settings
-from citylens.adapters import git, md5s, places, runs, tracker, versions
-from citylens.settings import InputError
+from citylens.errors import InputError
+from citylens.io import md5s
+from citylens.settings import parser
+from citylens.tracking import live, pages, runs, stores
+from citylens.tracking.sync import sync
+from citylens.train import stage as train
+from citylens.versions import git, pipeline
 
 ROOT = Path(__file__).parents[1]
 CITIES = ("Mallorca", "Zürich (old)")
 PIPELINE = """
 stages:
+  prepare:
+    cmd: mkdir -p data reports && cp -r made/prepare/* .
+    deps:
+      - made/prepare
+    outs:
+      - data/prepare
+    plots:
+      - reports/prepare/splits.csv:
+          cache: false
   train:
     matrix:
       network: ${study.networks}
@@ -30,6 +42,7 @@ stages:
     cmd: mkdir -p models reports && cp -r made/${item.network}-${item.seed}/* .
     deps:
       - made/${item.network}-${item.seed}
+      - data/prepare
       - src/code.py
     params:
       - train.epochs
@@ -53,15 +66,14 @@ stages:
     params:
       - register
       - study
-    metrics:
-      - reports/register/networks.json:
-          cache: false
+    outs:
+      - reports/register
 """
+TRAINED = ("train@simple-0", "train@simple-1")
 
 
 def _write_network(folder: Path, seed: int) -> None:
-    from citylens.adapters import checkpoints
-    from citylens.science import networks
+    from citylens.nets import checkpoints, networks
 
     network = networks.build("simple", classes=2, size=96, seed=seed)
     card = checkpoints.Card("simple", CITIES, 96, "stretch", "none", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
@@ -81,12 +93,23 @@ def _write_network(folder: Path, seed: int) -> None:
     (reports / "history.csv").write_text(columns + "1,0.1,0.9,0.5,0.9,0.5\n2,0.1,0.5,0.7,0.6,0.7\n")
 
 
+def _write_prepared(folder: Path) -> None:
+    (folder / "data/prepare").mkdir(parents=True)
+    (folder / "reports/prepare").mkdir(parents=True)
+    splits = ("training", "training", "validation", "test")
+    rows = [f"{city}-{place},{city},{split}" for city in CITIES for place, split in enumerate(splits)]
+    (folder / "data/prepare/index.csv").write_text("id,city,split\n" + "\n".join(rows) + "\n")
+    np.save(folder / "data/prepare/images.npy", np.zeros((8, 96, 96, 3), np.uint8))
+    (folder / "reports/prepare/splits.csv").write_text("split,city,images,spots\n")
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
-    """A folder with two trained networks and a register stage, reproduced once by DVC; only register logs as it runs."""
+    """A folder with data, two trained networks and a register stage, reproduced once by DVC."""
     folder = tmp_path_factory.mktemp("project")
     for seed in (0, 1):
         _write_network(folder / f"made/simple-{seed}", seed)
+    _write_prepared(folder / "made/prepare")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["study"] = {"networks": ["simple"], "seeds": [0, 1]}
     params["train"]["learning_rate"] = 0.00001
@@ -102,157 +125,210 @@ def project(tmp_path_factory):
     for command in (["git", "init", "-q"], [dvc, "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True, env=_environment())
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n[cache]\n    type = hardlink,copy\n")
-    for command in (
-        ["git", "add", "."],
-        [*as_someone, "commit", "-qm", "first"],
-        [dvc, "repro", "-q"],
-    ):
+    for command in (["git", "add", "."], [*as_someone, "commit", "-qm", "first"], [dvc, "repro", "-q"]):
         subprocess.run(command, cwd=folder, check=True, env=_environment())
     return folder
 
 
 def _environment(**more: str) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MLFLOW", "CITYLENS", "PYTEST", "PYTHONDONT"))
-    }
+    left = ("MLFLOW", "CITYLENS", "PYTEST", "PYTHONDONT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
     return kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | more
-
-
-@pytest.fixture(scope="session")
-def client(project):
-    return places.connect(places.place(None, project), "citylens")[0]
 
 
 @pytest.fixture
 def here(project, monkeypatch):
     monkeypatch.chdir(project)
     monkeypatch.delenv("CITYLENS_TRACKING", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return project
 
 
-def _runs(client, stage: str):
-    (experiment,) = [found for found in client.search_experiments() if found.name == "citylens"]
-    return [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["citylens.name"] == stage]
+@pytest.fixture
+def experiment(here):
+    return stores.connect(stores.store(None, here), "citylens")
 
 
-def test_a_run_and_its_entry_in_dvc_lock_match_both_ways(here, client):
-    (run,) = _runs(client, "register")
-    entry = versions.recorded(here)["register"]
-    tags = run.data.tags
+def _runs(experiment, name: str):
+    """The runs of a stage, the newest first."""
+    return experiment.client.search_runs([experiment.id], f"tags.`citylens.name` = '{name}'")
+
+
+def test_a_run_and_its_entry_in_dvc_lock_match_both_ways(here, experiment):
+    (run,) = _runs(experiment, "train@simple-1")
+    entry, tags = pipeline.recorded(here)["train@simple-1"], run.data.tags
     assert run.info.status == "FINISHED"
     assert tags["citylens.fingerprint"] == entry.fingerprint()
-    assert tags["citylens.stage"] == "register"
-    assert tags["dvc.dep.models/train"] == entry.deps["models/train"]
-    assert tags["dvc.out.reports/register/networks.json"] == entry.outs["reports/register/networks.json"]
+    assert tags["dvc.dep.data/prepare"] == entry.deps["data/prepare"]
+    assert tags["dvc.out.models/train/simple-1"] == entry.outs["models/train/simple-1"]
     assert tags["mlflow.source.git.commit"] == git.state(here)["commit"]
-    assert "citylens.synced" not in tags
-    assert run.data.params["register.prefix"] == "citylens"
-    assert json.loads(run.data.params["study.seeds"]) == [0, 1]
-    assert {(data.dataset.name, data.dataset.digest) for data in run.inputs.dataset_inputs} == {
-        ("models/train", entry.deps["models/train"]),
-        ("reports/train", entry.deps["reports/train"]),
-    }
-
-
-@pytest.fixture(scope="session")
-def synced(project, client):
-    """The names sync returned, the first and the second time."""
-    from citylens.sync import sync
-
-    before = Path.cwd()
-    os.chdir(project)
-    try:
-        loaded = settings.load()
-        return sync(loaded), sync(loaded)
-    finally:
-        os.chdir(before)
-
-
-def test_sync_makes_what_is_missing_and_nothing_twice(here, client, synced):
-    assert synced == (["train@simple-0", "train@simple-1"], [])
-    (run,) = _runs(client, "train@simple-1")
-    tags = run.data.tags
-    assert tags["citylens.synced"] == "true"
-    assert (tags["citylens.network"], tags["citylens.seed"]) == ("simple", "1")
-    assert tags["citylens.fingerprint"] == versions.recorded(here)["train@simple-1"].fingerprint()
-    assert run.data.params["train.learning_rate"] == "1e-05"
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("citylens train simple 1", "LOCAL")
+    assert tags["mlflow.user"] not in ("", "UNKNOWN") and "citylens.synced" not in tags
+    own = {"network": "simple", "seed": "1", "data": entry.deps["data/prepare"][:8]}
+    assert run.data.params == own | {"train.learning_rate": "1e-05", "train.epochs": "2"}
+    note = run.data.tags["mlflow.note.content"]
+    assert f"(#/experiments/{experiment.id}/runs/{run.info.run_id}/model-metrics?workflowType=machine_learning)" in note
     assert run.data.metrics["test_accuracy"] == 0.75
     assert run.data.metrics["test_recall_Zürich _old_"] == 0.75
-    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "training_loss")] == [0.9, 0.5]
-    files = [file.path for file in client.list_artifacts(run.info.run_id, "tables")]
-    assert sorted(files) == [
-        "tables/confusion.csv",
-        "tables/confusion.json",
-        "tables/history.csv",
-        "tables/history.json",
-    ]
-    assert json.loads(tags["mlflow.loggedArtifacts"])[0] == {"path": "tables/history.json", "type": "table"}
+    assert not [name for name in run.data.metrics if "/" in name or name == "learning_rate"]
+    history = experiment.client.get_metric_history(run.info.run_id, "training_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.9), (2, 0.5)]
+    files = [file.path for file in experiment.client.list_artifacts(run.info.run_id, "tables")]
+    assert sorted(files) == [f"tables/{name}.{kind}" for name in ("confusion", "history") for kind in ("csv", "json")]
+    assert {"path": "tables/history.json", "type": "table"} in json.loads(tags["mlflow.loggedArtifacts"])
 
 
-def test_settings_of_a_stage_that_ran_before_the_others_are_told(here):
-    """dvc.lock may hold a study without the network that an older entry names, and settings that are none any more."""
-    from citylens import sync
+def test_the_datasets_of_a_run_have_context_schema_profile_and_a_source_that_loads(here, experiment, tmp_path):
+    import mlflow
 
-    entry = versions.recorded(here)["train@simple-0"]
-    old = dataclasses.replace(entry, params={"params.yaml": {"report.thumbnail_network": "vgg11"}})
-    recorded = {"report": old, entry.name: entry}
-    assert sync._settings_of(entry, recorded).train.learning_rate == 0.00001
-    none = dataclasses.replace(entry, params={"params.yaml": {"train.learning_rate": "fast"}})
-    assert not sync._make(places.place(None, here), settings.load(), none, recorded)
+    (run,) = _runs(experiment, "train@simple-0")
+    inputs = {data.tags[0].value: data.dataset for data in run.inputs.dataset_inputs}
+    assert set(inputs) == {"training", "validation", "test"}
+    profile = json.loads(inputs["training"].profile)
+    assert profile == {"num_rows": 4, "images of Mallorca": 2, "images of Zürich (old)": 2}
+    assert "images" in json.loads(inputs["training"].schema)["mlflow_tensorspec"]["features"]
+    md5 = pipeline.recorded(here)["train@simple-0"].deps["data/prepare"]
+    assert inputs["test"].digest == md5[:8]
+    source = mlflow.data.get_source(inputs["test"])
+    assert md5s.of(source.load()) == md5s.of(source.load(str(tmp_path / "copy"))) == md5
+    with pytest.raises(FileNotFoundError, match="is not in DVC's cache"):
+        type(source)("data/prepare", f"{'0' * 32}.dir").load()
 
 
-def test_networks_are_registered_once_with_their_versions(here, client, synced):
-    found = client.search_model_versions("name = 'citylens-simple'")
+def test_a_saved_view_lists_the_trained_networks_and_draws_their_curves(here, experiment):
+    data = _runs(experiment, "train@simple-1")[0].data
+    tags = experiment.client.get_experiment(experiment.id).tags
+    state = json.loads(json.loads(tags[f"mlflow.sharedViewState.{pages.TRAININGS}"])["state"])
+    shown = {"metrics": data.metrics, "params": data.params, "attributes": {"Models": ""}}
+    for column in state["selectedColumns"]:
+        kind, name = column.replace("`", "").split(".", 1)
+        assert name in shown[kind], column
+    assert {chart["metricKey"] for chart in state["compareRunCharts"]} <= set(data.metrics)
+    found = experiment.client.search_runs([experiment.id], state["searchFilter"])
+    assert {run.data.tags["citylens.name"] for run in found} == set(TRAINED)
+    assert len({run.data.tags["mlflow.runColor"] for run in found}) == len(TRAINED)
+    assert f"viewStateShareKey={pages.TRAININGS}" in tags["mlflow.note.content"]
+
+
+def test_what_a_user_wrote_of_the_experiment_stays(here, experiment):
+    before = experiment.client.get_experiment(experiment.id).tags["mlflow.note.content"]
+    experiment.client.set_experiment_tag(experiment.id, "mlflow.note.content", "mine")
+    stores.connect(experiment.store, experiment.name)
+    assert experiment.client.get_experiment(experiment.id).tags["mlflow.note.content"] == "mine"
+    experiment.client.set_experiment_tag(experiment.id, "mlflow.note.content", before)
+
+
+def test_sync_adds_nothing_twice_even_from_two_processes_at_once(here, experiment):
+    assert sync(parser.load()) == []
+    for name in TRAINED:
+        (run,) = _runs(experiment, name)
+        experiment.client.set_tag(run.info.run_id, runs.FINGERPRINT, "another")
+    command = [sys.executable, "-m", "citylens.cli", "sync"]
+    with ThreadPoolExecutor() as pool:
+        done = list(
+            pool.map(lambda _: subprocess.run(command, env=_environment(), capture_output=True, text=True), range(2))
+        )
+    assert sorted(one.stdout.splitlines()[0] for one in done) == ["sync: 0 run(s) made", "sync: 2 run(s) made"]
+    for name in TRAINED:
+        entry = pipeline.recorded(here)[name]
+        new, old = _runs(experiment, name)
+        assert new.data.tags[runs.FINGERPRINT] == entry.fingerprint()
+        assert new.data.tags["citylens.synced"] == "true"
+        assert (new.data.params, new.data.metrics) == (old.data.params, old.data.metrics)
+        experiment.client.delete_run(old.info.run_id)
+
+
+def test_networks_are_registered_once_with_their_versions(here, experiment):
+    found = experiment.client.search_model_versions("name = 'citylens-simple'")
     assert len(found) == 2
     version = min(found, key=lambda version: version.tags["citylens.seed"])
-    (run,) = _runs(client, "train@simple-0")
-    assert version.run_id == run.info.run_id
     assert version.tags["citylens.weights.md5"] == md5s.of("models/train/simple-0/network.safetensors")
-    assert version.tags["citylens.fingerprint"] == run.data.tags["citylens.fingerprint"]
     assert version.tags["dvc.dep.made/simple-0"] == md5s.of("made/simple-0")
     assert version.tags["citylens.accuracy"] == "0.75"
-    model = client.get_logged_model(version.source.removeprefix("models:/"))
-    assert model.source_run_id == run.info.run_id
-    assert {metric.key: metric.value for metric in model.metrics} == {"test_accuracy": 0.75}
+    assert "simple-0, test accuracy 75.0%" in version.description
+    assert experiment.client.get_registered_model("citylens-simple").description
+    model = experiment.client.get_logged_model(version.source.removeprefix("models:/"))
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "citylens-simple", "version": version.version}]
+    values = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
+    assert values["test_accuracy"] == (0.75, "data/prepare test")
 
 
-def test_weights_are_linked_from_the_workspace_and_dvc_to_mlflow(here, client, synced):
+def test_weights_are_linked_from_the_workspace_and_dvc_to_mlflow(here, experiment):
     weights = here / "models/train/simple-0/network.safetensors"
-    (model,) = [
+    models = [
         file for file in here.glob("mlartifacts/models/*/artifacts/data/network.safetensors") if file.samefile(weights)
     ]
     md5 = md5s.of(weights)
-    assert (
-        model.stat().st_ino
-        == weights.stat().st_ino
-        == (here / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}").stat().st_ino
-    )
+    assert models and weights.samefile(here / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}")
     assert not [file for file in here.rglob("mlartifacts/**/*") if file.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
-def test_outputs_that_are_not_here_are_named(here, client, synced, capsys):
-    from citylens.sync import sync
-
-    (run,) = _runs(client, "train@simple-0")
-    client.set_tag(run.info.run_id, "citylens.fingerprint", "another")
+def test_outputs_that_are_not_here_are_named(here, experiment, capsys):
+    (run,) = _runs(experiment, "train@simple-0")
+    experiment.client.set_tag(run.info.run_id, runs.FINGERPRINT, "another")
     scores = here / "reports/train/simple-0/scores.json"
     text = scores.read_text()
     try:
         scores.unlink()
-        assert sync(settings.load()) == []
-        assert (
-            "train@simple-0: outputs are not here (reports/train/simple-0/scores.json); `dvc pull` fetches them"
-            in capsys.readouterr().out
-        )
+        assert sync(parser.load()) == []
+        said = "train@simple-0: outputs are not here (reports/train/simple-0/scores.json); `dvc pull` fetches them"
+        assert said in capsys.readouterr().out
         scores.write_text("{}")
-        assert sync(settings.load()) == []
+        assert sync(parser.load()) == []
         assert "train@simple-0: outputs are not those of dvc.lock" in capsys.readouterr().out
     finally:
         scores.write_text(text)
-        client.set_tag(run.info.run_id, "citylens.fingerprint", versions.recorded(here)["train@simple-0"].fingerprint())
-    assert sync(settings.load()) == []
+        entry = pipeline.recorded(here)["train@simple-0"]
+        experiment.client.set_tag(run.info.run_id, runs.FINGERPRINT, entry.fingerprint())
+    assert sync(parser.load()) == []
+
+
+def test_a_training_logs_itself_and_sync_adds_where_it_came_from(here, experiment, monkeypatch):
+    """One run in the end, with curves, system metrics and network from the training, and versions from dvc.lock."""
+    (before,) = _runs(experiment, "train@simple-0")
+    monkeypatch.setattr(live, "SAMPLE", 0.2)
+    with live.training(parser.load(), "simple", 0) as run:
+        run.epoch(1, {"training_loss": 0.9})
+        run.epoch(2, {"training_loss": 0.5})
+        (seen, _) = _runs(experiment, "train@simple-0")
+        assert seen.info.status == "RUNNING" and seen.data.metrics["training_loss"] == 0.5
+        assert seen.data.params["train.learning_rate"] == "1e-05"
+        time.sleep(1)
+        run.finish(train.logged("simple", 0))
+    assert sync(parser.load()) == []  # the entry has a run already
+    experiment.client.delete_run(before.info.run_id)
+    assert sync(parser.load()) == ["train@simple-0"]
+    (run,) = _runs(experiment, "train@simple-0")
+    assert run.info.run_id == seen.info.run_id and run.info.status == "FINISHED"
+    assert [metric.value for metric in experiment.client.get_metric_history(run.info.run_id, "training_loss")] == [
+        0.9,
+        0.5,
+    ]
+    assert run.data.params == before.data.params
+    assert {name for name in run.data.metrics if name.startswith("test_")} == {
+        name for name in before.data.metrics if name.startswith("test_")
+    }
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    assert next(iter(run.data.metrics)) == "training_loss"  # the page Compare opens with the first one
+    assert run.outputs.model_outputs and len(run.inputs.dataset_inputs) == 3
+    assert run.data.tags[runs.FINGERPRINT] == before.data.tags[runs.FINGERPRINT]
+
+
+def test_a_run_ends_as_its_training_does(here, experiment):
+    settings, before = parser.load(), {run.info.run_id for run in _runs(experiment, "train@simple-1")}
+    for error in (ZeroDivisionError, KeyboardInterrupt):
+        with pytest.raises(error), live.training(settings, "simple", 1):
+            raise error
+    code = "import os\nfrom citylens.settings import parser\nfrom citylens.tracking import live\n"
+    code += "with live.training(parser.load(), 'simple', 1):\n    os.kill(os.getpid(), 9)\n"
+    subprocess.run([sys.executable, "-c", code], env=_environment(), check=False)
+    with live.training(settings, "simple", 1):
+        sync(settings)  # closes the one that is gone, not the one that is at work
+        ends = [run for run in _runs(experiment, "train@simple-1") if run.info.run_id not in before]
+        assert sorted(run.info.status for run in ends) == ["FAILED", "KILLED", "KILLED", "RUNNING"]
+    assert all(runs.FINGERPRINT not in run.data.tags for run in ends)
+    for run in ends:
+        experiment.client.delete_run(run.info.run_id)
 
 
 SERVE = """
@@ -272,11 +348,11 @@ print(json.dumps({
 """
 
 
-def test_a_model_serves_images_of_any_size_without_the_project(here, client, synced, tmp_path):
-    version = client.search_model_versions("name = 'citylens-simple'")[0]
+def test_a_model_serves_images_of_any_size_without_the_project(here, experiment, tmp_path):
+    version = experiment.client.search_model_versions("name = 'citylens-simple'")[0]
     folder = here / "mlartifacts" / "models" / version.source.removeprefix("models:/") / "artifacts"
     environment = _environment(
-        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false", MLFLOW_TRACKING_URI=places.place(None, here).address
+        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false", MLFLOW_TRACKING_URI=stores.store(None, here).address
     )
     del environment["PYTHONPATH"]
     command = [sys.executable, "-c", SERVE, f"models:/citylens-simple/{version.version}"]
@@ -295,9 +371,8 @@ def test_a_model_serves_images_of_any_size_without_the_project(here, client, syn
 def test_the_served_network_is_the_one_of_the_study(here):
     import torch
 
-    from citylens.adapters import checkpoints
-    from citylens.science import networks
-    from citylens.served import Served
+    from citylens.nets import checkpoints, networks
+    from citylens.tracking.served import Served
 
     weights = here / "models/train/simple-0/network.safetensors"
     images = np.random.default_rng(1).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
@@ -320,217 +395,94 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_a_server_that_is_down_costs_seconds_and_one_warning(here, free_port, tmp_path):
-    result = tmp_path / "result"
-    stage = f"""
-from citylens import settings
-from citylens.adapters import tracker
-with tracker.start("train@simple-0", settings.load()) as run:
-    for epoch in range(1000):
-        run.metrics({{"loss": 1 / (epoch + 1)}}, step=epoch)
-    open({str(result)!r}, "w").write("done")
-"""
-    environment = _environment(CITYLENS_TRACKING=f"http://127.0.0.1:{free_port}")
+def test_a_server_that_is_down_costs_seconds_and_one_warning(here, free_port, monkeypatch, capfd):
+    monkeypatch.setenv("CITYLENS_TRACKING", f"http://127.0.0.1:{free_port}")
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", stage], cwd=here, env=environment, capture_output=True, text=True)
+    with live.training(parser.load(), "simple", 0) as run:
+        for epoch in range(1000):
+            run.epoch(epoch, {"loss": 1 / (epoch + 1)})
+        run.finish(train.logged("simple", 0))
     assert time.monotonic() - start < 30
-    assert done.returncode == 0, done.stderr
-    assert result.read_text() == "done"
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("tracking: ") and line.endswith("; the training goes on, and `citylens sync` logs it later")
+    done = subprocess.run(
+        [sys.executable, "-m", "citylens.cli", "register"],
+        env=_environment(CITYLENS_TRACKING=f"http://127.0.0.1:{free_port}"),
+        capture_output=True,
+        text=True,
+    )
     (line,) = done.stderr.splitlines()
-    assert line.startswith("tracking: ")
-    assert line.endswith("; the results are on disk, `citylens sync` logs them later")
+    assert done.returncode == 0
+    assert line.startswith("tracking at http://127.0.0.1") and line.endswith("`citylens sync` logs them later")
 
 
 def test_a_database_that_nobody_answers_for_is_given_up_at_once(free_port):
     with pytest.raises(ConnectionRefusedError):
-        places.connect(places.Place(f"postgresql://user:word@127.0.0.1:{free_port}/runs", None), "citylens")
+        stores.connect(stores.Store(f"postgresql://user:word@127.0.0.1:{free_port}/runs", None), "citylens")
 
 
 def test_sync_says_which_server_is_down(here, free_port, monkeypatch):
-    from citylens.sync import sync
-
     monkeypatch.setenv("CITYLENS_TRACKING", f"http://127.0.0.1:{free_port}")
     with pytest.raises(InputError, match=f"tracking at http://127.0.0.1:{free_port} failed"):
-        sync(settings.load())
+        sync(parser.load())
     monkeypatch.setenv("CITYLENS_TRACKING", "off")
     with pytest.raises(InputError, match="CITYLENS_TRACKING is off"):
-        sync(settings.load())
+        sync(parser.load())
+    with live.training(parser.load(), "simple", 0) as run:
+        assert run is None
 
 
-def test_a_run_ends_as_its_stage_does(here, client):
-    loaded = settings.load()
-    stage = "import os\nfrom citylens import settings\nfrom citylens.adapters import tracker\n"
-    stage += "with tracker.start('killed', settings.load()) as run:\n    os.kill(os.getpid(), 9)\n"
-    subprocess.run([sys.executable, "-c", stage], cwd=here, env=_environment(), check=False)
-    with pytest.raises(KeyboardInterrupt), tracker.start("stopped", loaded):
-        with pytest.raises(ZeroDivisionError), tracker.start("failing", loaded):
-            1 / 0  # noqa: B018
-        raise KeyboardInterrupt
-    for _ in range(100):  # the process beside outlives the stage by the seconds it needs
-        ended = {name: [run.info.status for run in _runs(client, name)] for name in ("failing", "stopped", "killed")}
-        if ended["killed"] in (["KILLED"], ["FAILED"]):
-            break
-        time.sleep(0.2)
-    assert ended == {"failing": ["FAILED"], "stopped": ["KILLED"], "killed": ["KILLED"]}
-    assert all("citylens.fingerprint" not in run.data.tags for name in ended for run in _runs(client, name))
-
-
-COUNTED = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="servers cannot be counted here")
-
-
-def _servers(folder: Path) -> list[int]:
-    """Numbers of the processes whose command names the folder, less those forked from them; an ended one has no command."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has just gone
-            if str(folder / ".citylens").encode() in path.read_bytes():
-                found.append(os.getsid(int(path.parent.name)))
-    return sorted(set(found))
-
-
-def _is_gone(process: int) -> bool:
-    """Whether a process has let go of its sockets too, which it does after its memory."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def _ends(condition, seconds: float = 30) -> bool:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.2)
-    return condition()
-
-
-STAGE = """
-import sys
-from pathlib import Path
-import numpy as np
-from citylens import settings
-from citylens.adapters import tracker
-with tracker.start(sys.argv[1], settings.load()) as run:
-    for epoch in (1, 1, 2):
-        run.metrics({"loss": np.float32(1 / epoch), "recall": {"Zürich (old)": 0.5}, "name": "no number"}, step=epoch)
-    run.params({"more": {"numbers": (1, 2)}, "path": Path("a")})
-    run.table("table.csv")
-    run.figure("figure.png")
-    run.file("folder", "all")
-    run.file("large.bin")
-    run.dataset("streets", "0" * 32 + ".dir")
-    run.tags({"note": 1})
-"""
-
-
-def test_many_processes_at_once_on_a_fresh_database(tmp_path):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "folder/sub").mkdir(parents=True)
-    for name, size in {"figure.png": 10, "folder/sub/a.txt": 10, "large.bin": 2_000_000}.items():
-        (tmp_path / name).write_bytes(b"x" * size)
-    (tmp_path / "table.csv").write_text("a,b\n1,x\n2,\n")
-    commands = [[sys.executable, "-c", STAGE, f"stage-{number}"] for number in range(3)]
+def test_many_processes_open_a_fresh_database_at_once(tmp_path):
+    code = "from citylens.tracking import runs, stores\n"
+    code += "runs.begin(stores.connect(stores.store(None), 'citylens'), 'measure', {}).metrics({'x': 1})"
+    commands = [[sys.executable, "-c", code]] * 3
     started = [
-        subprocess.Popen(command, cwd=tmp_path, env=_environment(), stderr=subprocess.PIPE, text=True)
-        for command in commands
+        subprocess.Popen(one, cwd=tmp_path, env=_environment(), stderr=subprocess.PIPE, text=True) for one in commands
     ]
     assert [process.communicate()[1] for process in started] == ["", "", ""]
-    client, experiment = places.connect(places.place(None, tmp_path), "citylens")
-    runs = client.search_runs([experiment])
-    assert sorted(run.data.tags["citylens.name"] for run in runs) == ["stage-0", "stage-1", "stage-2"]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    _check_all_was_logged(client, runs[0], tmp_path)
+    experiment = stores.connect(stores.store(None, tmp_path), "citylens")
+    assert [run.data.metrics for run in experiment.client.search_runs([experiment.id])] == [{"x": 1}] * 3
+    assert experiment.client.get_experiment(experiment.id).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def _check_all_was_logged(client, run, folder):
-    history = client.get_metric_history(run.info.run_id, "loss")
-    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.5)]
-    assert run.data.metrics == {"loss": 0.5, "recall.Zürich _old_": 0.5}
-    assert run.data.params == {"more.numbers": "[1, 2]", "path": "a"}
-    assert run.data.tags["note"] == "1"
-    assert [data.dataset.digest for data in run.inputs.dataset_inputs] == ["0" * 32 + ".dir"]
-    artifacts = folder / "mlartifacts" / run.info.run_id / "artifacts"
-    found = sorted(path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file())
-    assert found == ["all/folder/sub/a.txt", "figures/figure.png", "large.bin", "tables/table.csv", "tables/table.json"]
-    assert (artifacts / "large.bin").samefile(folder / "large.bin")
-    assert not (artifacts / "figures/figure.png").samefile(folder / "figure.png")
-    assert json.loads((artifacts / "tables/table.json").read_text())["data"] == [[1, "x"], [2, None]]
-
-
-@pytest.fixture
-def bare(tmp_path, monkeypatch):
-    """A project without a server, and one that soon ends when it comes."""
-    folder = tmp_path / ("a long name " * 10)
-    folder.mkdir()
-    shutil.copy(ROOT / "params.yaml", folder)
-    monkeypatch.setattr(tracker, "IDLE", 1)
-    monkeypatch.delenv("CITYLENS_TRACKING", raising=False)
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def _track(stage: str) -> None:
-    with tracker.start(stage, settings.load()) as run:
-        run.metrics({"x": 1})
-
-
-@COUNTED
-def test_stages_share_the_server_of_their_project_while_it_is_there(bare, project, client, monkeypatch, capfd):
-    _track("first")
-    (server,) = _servers(bare)
-    _track("second")
-    assert _servers(bare) == [server]
-    os.kill(server, 9)
-    assert _ends(lambda: _is_gone(server))
-    _track("third")
-    monkeypatch.chdir(project)
-    _track("elsewhere")
-    theirs, experiment = places.connect(places.place(None, bare), "citylens")
-    runs = [*theirs.search_runs([experiment], order_by=["start_time"]), *_runs(client, "elsewhere")]
-    assert [run.data.tags["citylens.name"] for run in runs] == ["first", "second", "third", "elsewhere"]
-    assert all((run.info.status, run.data.metrics) == ("FINISHED", {"x": 1}) for run in runs)
-    assert _ends(lambda: not _servers(bare))
-    assert capfd.readouterr().err == ""
-
-
-def test_where_there_can_be_no_server_a_stage_has_a_process_of_its_own(here, client, monkeypatch, capfd):
-    monkeypatch.setattr(tracker, "_made_from", lambda: "longer than a socket's address may be" * 5)
-    _track("alone")
-    (run,) = _runs(client, "alone")
-    assert (run.info.status, run.data.metrics) == ("FINISHED", {"x": 1})
-    assert capfd.readouterr().err == ""
-
-
-@COUNTED
-def test_a_server_that_dies_before_a_run_begins_costs_nothing(bare, capfd):
-    with tracker.start("robbed", settings.load()):
-        assert _ends(lambda: len(_servers(bare)) == 1)
-        os.kill(*_servers(bare), 9)
-    client, experiment = places.connect(places.place(None, bare), "citylens")
-    (run,) = client.search_runs([experiment])
-    assert run.data.tags["citylens.name"] == "robbed" and run.info.status == "FINISHED"
-    assert capfd.readouterr().err == ""
+def test_what_a_run_holds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder/sub").mkdir(parents=True)
+    (tmp_path / "folder/sub/a.txt").write_text("a")
+    (tmp_path / "table.csv").write_text("a,b\n1,x\n2,\n")
+    experiment = stores.connect(stores.store(None), "citylens")
+    run = runs.begin(experiment, "measure", {})
+    run.table(Path("table.csv"))
+    run.file(Path("folder"), "all")
+    run.metrics({"recall": {"Zürich (old)": np.float32(0.5)}, "name": "no number", "a/b": 1})
+    run.params(
+        {"more": {"numbers": (1, 2)}, "path": Path("a")} | {f"setting {number}": number for number in range(150)}
+    )
+    files = Path(experiment.client.download_artifacts(run.id, ""))
+    found = sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
+    assert found == ["all/folder/sub/a.txt", "tables/table.csv", "tables/table.json"]
+    assert json.loads((files / "tables/table.json").read_text())["data"] == [[1, "x"], [2, None]]
+    data = experiment.client.get_run(run.id).data
+    assert data.metrics == {"recall.Zürich _old_": 0.5, "a_b": 1}
+    assert {name: data.params[name] for name in ("more.numbers", "path")} == {"more.numbers": "[1, 2]", "path": "a"}
+    assert len(data.params) == 152
 
 
 def test_runs_of_a_temporary_experiment_copy_go_to_the_main_folder(tmp_path):
     copy = tmp_path / ".dvc/tmp/exps/tmp123"
     copy.mkdir(parents=True)
-    where = places.place(None, copy)
-    assert where == places.place(None, tmp_path)
-    assert where == places.Place(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlartifacts")
-    assert places.place("sqlite:///runs/x.db", copy).address == f"sqlite:///{tmp_path}/runs/x.db"
-    assert places.place("http://127.0.0.1:5000", copy) == places.Place("http://127.0.0.1:5000", None)
+    where = stores.store(None, copy)
+    assert where == stores.store(None, tmp_path)
+    assert where == stores.Store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlartifacts")
+    assert stores.store("sqlite:///runs/x.db", copy).address == f"sqlite:///{tmp_path}/runs/x.db"
+    assert stores.store("http://127.0.0.1:5000", copy) == stores.Store("http://127.0.0.1:5000", None)
 
 
-def test_the_silent_twin_and_the_real_ones_take_the_same(monkeypatch):
-    import inspect
-
-    names = {name for name in vars(tracker.Run) if not name.startswith("_")}
-    assert len(names) == 9
-    for name in names:
-        wanted = list(inspect.signature(getattr(tracker.Run, name)).parameters)
-        for kind in (tracker.Silent, tracker.Beside, runs.MlflowRun):
-            assert list(inspect.signature(getattr(kind, name)).parameters)[: len(wanted)] == wanted, (kind, name)
+def test_which_address_counts(monkeypatch):
+    settings = parser.load(ROOT / "params.yaml").tracking
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.delenv("CITYLENS_TRACKING", raising=False)
+    assert stores.address(settings) == "http://127.0.0.1:1"
+    assert stores.address(type(settings)(settings.experiment, "http://127.0.0.1:2")) == "http://127.0.0.1:2"
     monkeypatch.setenv("CITYLENS_TRACKING", "off")
-    with tracker.start("measure", settings.load(ROOT / "params.yaml")) as run:
-        assert isinstance(run, tracker.Silent)
-        run.metrics({"x": 1})
+    assert stores.address(settings) == stores.OFF

@@ -8,25 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from configured import mapping as profile
 
-from citylens import settings
-from citylens.adapters import checkpoints, files
-from citylens.adapters.tracker import Silent
-from citylens.science import memory, networks, training
-from citylens.settings import InputError, Settings
-from citylens.stages import explain, train
-from citylens.tidy import tidy
+from citylens.compare import stage as compare
+from citylens.embed import embedding
+from citylens.embed import stage as embed
+from citylens.errors import InputError
+from citylens.explain import stage as explain
+from citylens.io import files
+from citylens.measure import stage as measure
+from citylens.nets import checkpoints, masks, memory, networks
+from citylens.settings import parser
+from citylens.settings.schema import Settings
+from citylens.train import stage as train
+from citylens.train import training
 
-SMOKE = Path(__file__).parents[1] / "profiles" / "smoke.yaml"
 SIZE = 64
 
 
 def configured(**changes: object) -> Settings:
-    mapping = yaml.safe_load(SMOKE.read_text())
+    mapping = profile("smoke")
     mapping["train"] |= {"epochs": 3} | changes
     mapping["prepare"]["size"] = SIZE
-    return settings.parse(mapping)
+    return parser.parse(mapping)
 
 
 @pytest.fixture
@@ -54,28 +58,27 @@ class Stopped(Exception):
     pass
 
 
-class StopsAfterTwo(Silent):
-    """A tracker that ends the stage as it logs the third epoch."""
-
-    def metrics(self, values: object, step: int | None = None) -> None:
-        if step == 3:
-            raise Stopped
+def stop_at_three(epoch: int, values: dict[str, float]) -> None:
+    """End the stage when the third epoch has been trained, before its state is saved."""
+    if epoch == 3:
+        raise Stopped
 
 
 @pytest.mark.parametrize("network", ["simpler", "resnet18"])
 def test_a_stopped_run_goes_on_and_gives_the_same_bytes(prepared: Path, network: str) -> None:
     plan = configured(augment="flip")
-    train.run(plan, Silent(), network, 0)
+    train.run(plan, network, 0)
     undisturbed, history = weights(network), Path(f"reports/train/{network}-0/history.csv").read_bytes()
     Path(f"models/train/{network}-0/network.safetensors").unlink()
     with pytest.raises(Stopped):
-        train.run(plan, StopsAfterTwo(), network, 0)
+        train.run(plan, network, 0, stop_at_three)
     assert Path(f".citylens/train/{network}-0/state.safetensors").is_file()
-    seen: list[int] = []
-    tracker = Silent()
-    tracker.metrics = lambda values, step=None: seen.append(step)  # type: ignore[method-assign]
-    train.run(plan, tracker, network, 0)
-    assert seen == [3], "only the epoch that was left is trained"
+    seen: dict[int, dict[str, float]] = {}
+    train.run(plan, network, 0, seen.__setitem__)
+    assert list(seen) == [3], "only the epoch that was left is trained"
+    assert seen[3]["training_speed"] > 0 and set(seen[3]) == {"training_speed"} | set(
+        files.read_table(f"reports/train/{network}-0/history.csv").columns
+    ) - {"epoch", "learning_rate"}
     assert weights(network) == undisturbed
     assert Path(f"reports/train/{network}-0/history.csv").read_bytes() == history
     assert not Path(f".citylens/train/{network}-0").exists()
@@ -83,15 +86,15 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(prepared: Path, network:
 
 def test_a_state_of_other_settings_is_not_taken_up(prepared: Path) -> None:
     with pytest.raises(Stopped):
-        train.run(configured(), StopsAfterTwo(), "simpler", 0)
-    train.run(configured(learning_rate=0.001), Silent(), "simpler", 0)
+        train.run(configured(), "simpler", 0, stop_at_three)
+    train.run(configured(learning_rate=0.001), "simpler", 0)
     resumed = weights()
-    train.run(configured(learning_rate=0.001), Silent(), "simpler", 0)
+    train.run(configured(learning_rate=0.001), "simpler", 0)
     assert weights() == resumed
 
 
 def test_it_learns_and_says_how_well(prepared: Path) -> None:
-    train.run(configured(epochs=6, batch_size=4, learning_rate=0.0003), Silent(), "simpler", 0)
+    train.run(configured(epochs=6, batch_size=4, learning_rate=0.0003), "simpler", 0)
     scores = files.read_json("reports/train/simpler-0/scores.json")
     assert (
         scores["accuracy"] == 1.0
@@ -105,7 +108,7 @@ def test_it_learns_and_says_how_well(prepared: Path) -> None:
 
 
 def test_the_best_epoch_is_kept_where_that_is_asked(prepared: Path) -> None:
-    train.run(configured(keep="best", learning_rate=0.01, epochs=4), Silent(), "simpler", 0)
+    train.run(configured(keep="best", learning_rate=0.01, epochs=4), "simpler", 0)
     history = files.read_table("reports/train/simpler-0/history.csv")
     tensors, card = checkpoints.read_network("models/train/simpler-0/network.safetensors")
     network = networks.build("simpler", classes=2, size=SIZE)
@@ -120,7 +123,7 @@ def test_the_best_epoch_is_kept_where_that_is_asked(prepared: Path) -> None:
 
 
 def test_learning_rate_falls_by_the_papers_steps(prepared: Path) -> None:
-    train.run(configured(decay_every=2, decay=0.1), Silent(), "simpler", 0)
+    train.run(configured(decay_every=2, decay=0.1), "simpler", 0)
     assert files.read_table("reports/train/simpler-0/history.csv")["learning_rate"].tolist() == pytest.approx(
         [1e-4, 1e-4, 1e-5]
     )
@@ -133,14 +136,14 @@ def test_a_pretrained_start_keeps_its_own_head_for_other_cities(prepared: Path) 
     started = networks.with_own_head(fresh, given)
     assert (started["features.0.weight"] == given["features.0.weight"]).all()
     assert (started["classifier.4.weight"] == fresh.state_dict()["classifier.4.weight"]).all()
-    train.run(configured(start="pretrained", epochs=1, learning_rate=1e-8), Silent(), "simpler", 0)
+    train.run(configured(start="pretrained", epochs=1, learning_rate=1e-8), "simpler", 0)
     tensors, _ = checkpoints.read_network("models/train/simpler-0/network.safetensors")
     torch.testing.assert_close(tensors["features.0.weight"], given["features.0.weight"], atol=1e-4, rtol=1e-3)
 
 
 def test_a_missing_pretrained_start_is_named(prepared: Path) -> None:
     with pytest.raises(InputError, match=r"models/pretrained/simpler\.safetensors: no such file"):
-        train.run(configured(start="pretrained"), Silent(), "simpler", 0)
+        train.run(configured(start="pretrained"), "simpler", 0)
 
 
 def test_a_diverging_loss_stops_with_epoch_and_batch(prepared: Path) -> None:
@@ -148,19 +151,19 @@ def test_a_diverging_loss_stops_with_epoch_and_batch(prepared: Path) -> None:
     network = networks.build("simpler", classes=2, size=SIZE)
     with torch.no_grad():
         network.get_parameter("classifier.4.bias")[:] = torch.nan
-    plan = training.Plan(1, 4, 1e-4, 0.1, 10, False, 0)
+    plan = configured(epochs=1, batch_size=4).train
     images = training.Images(pixels, np.zeros(30, np.int64), np.arange(20), np.arange(20, 30))
     with pytest.raises(training.Diverged, match="epoch 1, batch 1"):
-        list(training.Training(network, images, plan, torch.device("cpu")).epochs())
+        list(training.Training(network, images, plan, 0, torch.device("cpu")).epochs())
 
 
 @pytest.mark.parametrize("score", ["true", "predicted"])
 def test_explain_names_what_it_explains(prepared: Path, score: str) -> None:
     plan = configured(epochs=1)
-    train.run(plan, Silent(), "simpler", 0)
-    mapping = yaml.safe_load(SMOKE.read_text())
+    train.run(plan, "simpler", 0)
+    mapping = profile("smoke")
     mapping["explain"] |= {"score": score, "batch_size": 4}
-    explain.run(settings.parse(mapping), Silent(), "simpler", 0)
+    explain.run(parser.parse(mapping), "simpler", 0)
     index = files.read_table("data/explain/simpler-0/index.csv")
     assert index["id"].tolist() == [f"i{number}" for number in range(24, 30)]
     assert (index["explained"] == index["city" if score == "true" else "predicted"]).all()
@@ -169,16 +172,40 @@ def test_explain_names_what_it_explains(prepared: Path, score: str) -> None:
     assert index["probability"].between(0.5, 1).all()
 
 
-def test_tidy_takes_away_networks_alone_and_only_unnamed_ones(prepared: Path) -> None:
-    for folder in (
-        "models/train/vgg11-0",
-        "models/train/simpler-0",
-        "data/explain/resnet18-7",
-        "reports/train/my-notes",
-    ):
-        (prepared / folder).mkdir(parents=True)
-    assert sorted(map(str, tidy(configured()))) == ["data/explain/resnet18-7", "models/train/vgg11-0"]
-    assert (prepared / "reports/train/my-notes").is_dir() and (prepared / "models/train/simpler-0").is_dir()
+def test_results_do_not_depend_on_the_size_of_shards(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapping = profile("smoke") | {"study": {"networks": ["simpler"], "seeds": [0, 1]}}
+    mapping["report"]["thumbnail_network"] = "simpler"
+    mapping["prepare"]["size"] = SIZE
+    plan = parser.parse(mapping)
+    generator = np.random.default_rng(1)
+    images = files.read_table("data/prepare/index.csv").iloc[24:][["id", "city"]]
+    for seed in (0, 1):
+        maps = generator.normal(size=(6, 4, 4)).astype(np.float32)
+        maps[seed] = -1
+        files.write_array(f"data/explain/simpler-{seed}/masks.npy", maps)
+        files.write_table(f"data/explain/simpler-{seed}/index.csv", images.assign(dead=masks.dead(maps).astype(int)))
+    files.write_array("data/segment/labels.npy", generator.integers(0, 4, (6, SIZE, SIZE), dtype=np.uint8))
+    files.write_table("data/segment/objects.csv", pd.DataFrame({"label": [1, 2, 3], "name": ["wall", "sky", "tree"]}))
+
+    def results(size: int) -> list[pd.DataFrame]:
+        for module in (measure, compare, embedding):
+            monkeypatch.setattr(module, "SHARD", size)
+        for stage in (measure, compare, embed):
+            stage.run(plan)
+        tables = (
+            "reports/measure/object_ratio.csv",
+            "reports/compare/all_pairs.csv",
+            "data/embed/simpler-1/embedding.csv",
+        )
+        return [
+            files.read_table(path)
+            for path in (*tables, "data/measure/pixels.parquet", "data/compare/residuals.parquet")
+        ]
+
+    for one, several in zip(results(6), results(2), strict=True):
+        pd.testing.assert_frame_equal(one, several, rtol=1e-14, atol=0)
+    ratios = files.read_table("reports/measure/object_ratio.csv")
+    assert (ratios["images"] == 3).all() and ratios.groupby(["city", "seed"])["dead"].first().sum() == 2
 
 
 def limited(network: torch.nn.Module, images: int) -> None:
@@ -192,22 +219,39 @@ def limited(network: torch.nn.Module, images: int) -> None:
 
 
 def test_a_batch_that_is_too_large_goes_in_halves() -> None:
-    """Once, with the gradient of the whole batch; and no further."""
+    """Once, with the gradient of the whole batch; and no further.
+
+    Gradients are compared, not weights: Adam's first step is the gradient's sign, which flips near zero by rounding alone.
+    """
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), rng.integers(0, 2, 8)
     images = training.Images(pixels, labels, np.arange(6), np.arange(6, 8))
 
-    def trained(room: int) -> training.Training:
-        network = networks.build("simpler", classes=2, size=64, padding="none", seed=0)
+    def trained(room: int) -> tuple[training.Training, training.Epoch, torch.Tensor]:
+        network = networks.build("simpler", classes=2, size=64, seed=0)
         limited(network, room)
-        plan = training.Plan(1, 6, 1e-3, 0.1, 10, False, 0)
-        work = training.Training(network, images, plan, torch.device("cpu"))
-        list(work.epochs())
-        return work
+        work = training.Training(network, images, configured(epochs=1, batch_size=6).train, 0, torch.device("cpu"))
+        (epoch,) = work.epochs()
+        gradients = [parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]
+        return work, epoch, torch.cat(gradients)
 
-    whole, halves = trained(6), trained(3)
+    (whole, one, gradient), (halves, two, summed) = trained(6), trained(3)
     assert (whole.at_once, halves.at_once) == (6, 3)
-    for name, value in whole.network.state_dict().items():
-        torch.testing.assert_close(halves.network.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    assert two.training_loss == pytest.approx(one.training_loss, rel=1e-5)
+    assert (summed - gradient).norm() <= 1e-4 * gradient.norm() and gradient.norm() > 0
     with pytest.raises(memory.OutOfMemory, match="3 image"):
         trained(2)
+
+
+def test_a_batch_to_explain_goes_in_halves() -> None:
+    def explained(batch: slice) -> list[int]:
+        if batch.stop - batch.start > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return list(range(8)[batch])
+
+    assert list(memory.in_batches(explained, 8, 6)) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert list(memory.in_batches(explained, 0, 6)) == []
+    with pytest.raises(memory.OutOfMemory, match=r"4 image\(s\) at once; asked for: 8"):
+        list(memory.in_batches(explained, 8, 8))
+    with pytest.raises(ZeroDivisionError):
+        list(memory.in_batches(lambda batch: 1 // 0, 8, 8))

@@ -1,17 +1,21 @@
 """What `versions` reads and computes without DVC is what DVC itself says."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 
-from citylens.adapters import git, md5s, versions
-from citylens.adapters.versions import read_yaml
-from citylens.settings import InputError
+from citylens.errors import InputError
+from citylens.io import md5s
+from citylens.io.yaml_files import read_optional_yaml
+from citylens.versions import edits, git, pipeline, verify
 
 ROOT = Path(__file__).parents[1]
 DVC = str(Path(sys.executable).with_name("dvc"))
@@ -19,7 +23,9 @@ PARAMS = "networks: [vgg11, simple]\nseeds: [0, 1]\ntrain:\n  rate: 1e-05\n  pat
 PIPELINE = """
 stages:
   gather:
-    cmd: mkdir -p data/a/b && cp words.txt data/a/b/ä.txt && cp words.txt data/z.txt && touch data/empty
+    cmd: >-
+      mkdir -p data/a/b data/__pycache__ && cp words.txt data/a/b/ä.txt && cp words.txt data/z.txt &&
+      touch data/empty data/__pycache__/z.pyc data/.z.1.draft
     deps: [words.txt]
     outs:
       - data/:
@@ -51,8 +57,9 @@ stages:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
+def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
+    shutil.copy(ROOT / ".dvcignore", folder)
     for name, text in {"params.yaml": PARAMS, "dvc.yaml": PIPELINE, "words.txt": "one\r\ntwo\n"}.items():
         (folder / name).write_bytes(text.encode())
     for command in (["init", "-q", "--no-scm"], ["repro", "-q"]):
@@ -60,52 +67,137 @@ def pipeline(tmp_path_factory):
     return folder
 
 
-def test_md5s_are_those_of_dvc(pipeline):
-    recorded = versions.recorded(pipeline)
+def test_md5s_are_those_of_dvc(project):
+    recorded = pipeline.recorded(project)
     assert recorded["gather"].outs["data"].endswith(".dir")
     for entry in recorded.values():
         for path, md5 in [*entry.deps.items(), *entry.outs.items()]:
-            assert md5s.of(pipeline / path) == md5, path
+            assert md5s.of(project / path) == md5, path
 
 
-def test_a_stage_resolves_as_dvc_resolves_it(pipeline):
-    declared, recorded = versions.declared(pipeline), versions.recorded(pipeline)
+def test_a_stage_resolves_as_dvc_resolves_it(project):
+    declared, recorded = pipeline.declared(project), pipeline.recorded(project)
     assert list(declared) == ["gather", "train@vgg11-0", "train@vgg11-1", "train@simple-0", "train@simple-1", "count"]
     assert set(declared) == set(recorded)
     for name, stage in declared.items():
-        assert stage.cmd == recorded[name].cmd
+        assert {file: set(keys) for file, keys in stage.params.items()} == {
+            file: set(values) for file, values in recorded[name].params.items()
+        }
         assert set(stage.deps) == set(recorded[name].deps)
         assert set(stage.outs) == set(recorded[name].outs)
 
 
-@pytest.mark.parametrize("under_dvc", [True, False])
-def test_a_fingerprint_is_the_same_inside_the_stage_and_from_the_lock(pipeline, monkeypatch, under_dvc):
-    monkeypatch.setenv("DVC_STAGE", "any") if under_dvc else monkeypatch.delenv("DVC_STAGE", raising=False)
-    prints = set()
-    for name, entry in versions.recorded(pipeline).items():
-        begun = versions.begun(name, pipeline)
-        assert begun is not None
-        assert begun.fingerprint() != entry.fingerprint()
-        assert versions.finished(begun, pipeline).fingerprint() == entry.fingerprint()
-        prints.add(entry.fingerprint())
-    assert len(prints) == 6
+def test_a_fingerprint_tells_all_parts_of_an_entry_apart(project):
+    entries = pipeline.recorded(project)
+    assert len({entry.fingerprint() for entry in entries.values()}) == 6
+    entry = entries["train@simple-1"]
+    changes = {
+        "name": "x",
+        "cmd": "x",
+        "deps": {**entry.deps, "data": "x"},
+        "params": {"params.yaml": {**entry.params["params.yaml"], "size": 33}},
+        "outs": {**entry.outs, "out/simple-1.txt": "x"},
+    }
+    changed = {dataclasses.replace(entry, **{name: value}).fingerprint() for name, value in changes.items()}
+    assert len(changed | {entry.fingerprint()}) == 6
+    assert entry.fingerprint() == pipeline.recorded(project)[entry.name].fingerprint()
 
 
-def test_a_fingerprint_tells_values_and_files_apart(pipeline, tmp_path):
-    import shutil
-
+def test_results_that_are_changed_or_gone_are_not_present(project, tmp_path):
     folder = tmp_path / "copy"
-    shutil.copytree(pipeline, folder)
-    entry = versions.recorded(folder)["train@simple-1"]
-    assert versions.finished(versions.begun(entry.name, folder), folder).fingerprint() == entry.fingerprint()
-    (folder / "params.yaml").write_text(PARAMS.replace("1e-05", "2e-05"))
-    assert versions.finished(versions.begun(entry.name, folder), folder).fingerprint() != entry.fingerprint()
-    (folder / "params.yaml").write_text(PARAMS)
-    assert versions.present(entry, folder)
+    shutil.copytree(project, folder)
+    entry = pipeline.recorded(folder)["train@simple-1"]
+    assert pipeline.present(entry, folder)
     (folder / "out/simple-1.txt").write_text("other")
-    assert not versions.present(entry, folder)
+    assert not pipeline.present(entry, folder)
     (folder / "out/simple-1.txt").unlink()
-    assert not versions.present(entry, folder)
+    assert not pipeline.present(entry, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda: Path("code/net.py").write_text("2"), "code/net.py changed"),
+        (lambda: Path("code/new.py").write_text("2"), "code/new.py changed"),
+        (lambda: Path("code/net.py").unlink(), "code/net.py changed"),
+        (lambda: Path("params.yaml").write_text("train: {rate: 2}\nother: 1\n"), "train changed"),
+        (lambda: Path("params.yaml").write_text("train: {rate: 1}\nother: 2\n"), None),
+        (lambda: Path("code/__pycache__/new.pyc").touch(), None),
+        (lambda: Path("beside").touch(), None),
+    ],
+)
+def test_an_edit_while_a_stage_runs_is_named(tmp_path, monkeypatch, change, named):
+    monkeypatch.chdir(tmp_path)
+    Path("code/__pycache__").mkdir(parents=True)
+    Path("code/net.py").write_text("1")
+    Path("params.yaml").write_text("train: {rate: 1}\nother: 1\n")
+    Path("dvc.yaml").write_text("stages:\n  train:\n    cmd: x\n    deps: [code]\n    params: [train]\n")
+    refused = pytest.raises(InputError, match=f"^{named} while the stage ran") if named else nullcontext()
+    with refused, edits.watched("train"):
+        change()
+
+
+def rot(path):
+    """Change a byte in place, and so in every hard link; size and time stay."""
+    state = path.stat()
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    path.chmod(0o444)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    md5s._file_md5.cache_clear()  # as in a new process
+
+
+@pytest.fixture
+def linked(tmp_path, monkeypatch):
+    """A project with a folder whose files are hard links to DVC's cache."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    for name in "ab":
+        Path("data", name).write_text(name)
+    for command in (["init", "-q", "--no-scm"], ["config", "cache.type", "hardlink"], ["add", "-q", "data"]):
+        subprocess.run([DVC, *command], check=True, env=os.environ | {"DVC_NO_ANALYTICS": "true"})
+    assert Path("data/a").stat().st_nlink == 2
+    return tmp_path
+
+
+def cached(path):
+    md5 = md5s.of(path)
+    return Path(".dvc/cache/files/md5", md5[:2], md5[2:])
+
+
+def test_damage_is_found_by_reading_all(linked):
+    damaged, gone = cached("data/a"), cached("data/b")
+    assert verify.verify() == (3, [])
+    rot(Path("data/a"))
+    gone.unlink()
+    looked, found = verify.verify()
+    assert looked == 3
+    assert {(one.state, os.path.relpath(one.location), one.path) for one in found} == {
+        ("damaged", str(damaged), "data/a"),
+        ("missing", str(gone), "data/b"),
+        ("different", "data/a", "data"),
+    }
+    assert damaged.exists()
+    verify.verify(remove=True)
+    assert not damaged.exists() and not Path("data/a").exists() and Path("data/b").exists()
+
+
+def test_mend_removes_damage_and_reads_only_what_has_another_time(linked, monkeypatch):
+    damaged = cached("data/a")
+    assert verify.mend() == []
+    rot(Path("data/a"))
+    assert verify.mend() == []
+    os.utime("data/a", ns=(0, 0))
+    assert [(one.state, one.path) for one in verify.mend()] == [("damaged", "data/a")]
+    assert not damaged.exists() and not Path("data/a").exists()
+    assert cached("data/b").exists() and verify.mend() == []
+
+
+def test_what_is_no_dvc_project_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^not all could be verified: "):
+        verify.verify()
 
 
 def test_yaml_is_read_as_dvc_reads_it(tmp_path):
@@ -113,7 +205,7 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
 
     text = "a: 1e-05\nb: no\nc: 12\nd: null\ne:\nf: true\ng: 0.0001\nh: 12:30\ni: [1, -2.5, x, ~, .inf]\nj: '3'\nk: on\nl: 1_000\nm: +3\n"
     (tmp_path / "x.yaml").write_text(text)
-    values = read_yaml(tmp_path / "x.yaml")
+    values = read_optional_yaml(tmp_path / "x.yaml")
     theirs = YAML(typ="safe").load(text)
     del values["l"], theirs["l"]  # the one difference: YAML 1.2 has no digit groups
     assert json.dumps(values) == json.dumps(theirs)
@@ -121,16 +213,16 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
 
 
 def test_names_lead_to_modules():
-    assert versions.module_and_item("train@vgg11-10") == ("train", ("vgg11", 10))
-    assert versions.module_and_item("validate_images") == ("validate", ("images",))
-    assert versions.module_and_item("measure") == ("measure", ())
+    assert pipeline.module_and_item("train@vgg11-10") == ("train", ("vgg11", 10))
+    assert pipeline.module_and_item("validate_images") == ("validate", ("images",))
+    assert pipeline.module_and_item("measure") == ("measure", ())
 
 
 def test_a_key_that_params_lack_is_named(tmp_path):
     (tmp_path / "params.yaml").write_text("a: {b: 1}\n")
     (tmp_path / "dvc.yaml").write_text("stages:\n  x:\n    cmd: echo ${a.c}\n")
     with pytest.raises(InputError, match=r"params\.yaml: missing key a\.c, which dvc\.yaml names"):
-        versions.declared(tmp_path)
+        pipeline.declared(tmp_path)
 
 
 def test_git_state_ignores_what_a_reproduction_writes(tmp_path):
@@ -156,8 +248,8 @@ def test_git_state_ignores_what_a_reproduction_writes(tmp_path):
 
 
 def test_artifacts_name_the_networks_of_the_default_study():
-    named = read_yaml(ROOT / "dvc.yaml")["artifacts"]
-    stages = versions.declared(ROOT)
+    named = read_optional_yaml(ROOT / "dvc.yaml")["artifacts"]
+    stages = pipeline.declared(ROOT)
     trained = {f"models/train/{name.removeprefix('train@')}" for name in stages if name.startswith("train@")}
     assert {entry["path"] for entry in named.values()} == trained
     assert all(entry["path"] == f"models/train/{name}" and entry["type"] == "model" for name, entry in named.items())

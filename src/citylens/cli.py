@@ -1,8 +1,7 @@
-"""The command `citylens`: a stage by its name, or a way to work with the study. Imports only what the command needs."""
+"""The command `citylens`: it runs a stage of the study, or a tool for its data, versions and networks."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import gc
@@ -10,16 +9,20 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from citylens import options, preload, settings
-from citylens.settings import InputError
+from citylens import options
+from citylens.errors import Incomparable, InputError
+from citylens.nets.names import key
+from citylens.settings import parser
+from citylens.settings.schema import Settings
 
 CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")  # torch's own errors say
+MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")  # in torch's own errors
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "true",
@@ -28,141 +31,155 @@ ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     # cuBLAS gives equal bytes for equal runs only with a fixed workspace.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    # torch then asks for large pages, which halves VGG11's step on a machine where page faults are dear; read at import.
+    # Large pages halve VGG11's step on a machine where page faults are slow; torch reads this at import.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; 0 where it went well, 1 where the input cannot be used, 2 where two sides cannot be compared, 130 where
-    it was stopped."""
+    """Run a command.
+
+    Returns:
+        0 after success, 1 if the input cannot be used or the machine lacks something, 2 if two sides cannot be compared, 130
+        if the command was interrupted.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if arguments is None and sys.argv[1:2] and sys.argv[1] in options.STAGES:
-        status = preload.ask(sys.argv[1:])
-        if status is not None:
-            return status
-    # Imports make few cycles, and many objects to look for them among: a tenth of a stage's start.
+    # Imports make many objects and few cycles; looking for them takes a tenth of a stage's start.
     gc.set_threshold(50_000)
-    chosen = options.parser().parse_args(arguments)
+    command, values = options.parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, lambda got, _: sys.exit(128 + got))  # so that drafts are swept up and servers stopped
-    title = " ".join(str(part) for part in (chosen.command, *options.item(chosen)))
+            signal.signal(number, lambda got, _: sys.exit(128 + got))  # so that drafts are removed
     try:
-        return int(_COMMANDS.get(chosen.command, _run_stage)(chosen) or 0)
-    except InputError as error:
-        from citylens.adapters import masking
-
-        print(f"citylens {title}: {masking.masked(str(error))}", file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print(f"citylens {title}: stopped; what was finished stays, and the same command goes on", file=sys.stderr)
-        return 130
-    except Exception as error:
-        short = _shortage(error)
-        if short is None:
+        return int(_TOOLS.get(command, partial(_run_stage, command))(**values) or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        status, text = _explained(error)
+        if not text:
             raise
-        print(f"citylens {title}: {short}; nothing was half written, and the same command goes on", file=sys.stderr)
-        return 1
+        item = values.values() if command in options.STAGES else ()
+        print(f"citylens {' '.join(map(str, (command, *item)))}: {text}", file=sys.stderr)
+        return status
 
 
-def _shortage(error: Exception) -> str | None:
-    """What the machine has too little of, or forbids; None where the error is another."""
+def _explained(error: BaseException) -> tuple[int, str]:
+    """Return exit status and message of an error that the user can act on; an empty message for any other."""
+    if isinstance(error, InputError):
+        from citylens.io import masking
+
+        return error.status, masking.masked(str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped; what was finished stays, and the same command goes on"
+    reason = ""
     if isinstance(error, OSError) and error.errno in DISK:
-        return f"{error.strerror}: {error.filename or 'while writing'}"
-    if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY):
-        return "out of memory"
-    return None
+        reason = f"{error.strerror}: {error.filename or 'while writing'}"
+    elif isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY):
+        reason = "out of memory"
+    return 1, reason and f"{reason}; nothing was half written, and the same command goes on"
+
+
+def _run_stage(command: str, **values: Any) -> None:
+    from citylens.versions import edits
+
+    _keep_memory()
+    settings, item = parser.load(), tuple(values.values())
+    if command in options.PER_NETWORK and item not in settings.study.trained:
+        named = ", ".join(key(*trained) for trained in settings.study.trained)
+        raise InputError(f"{key(*item)} is not in params.yaml's study; allowed: {named}")
+    name = f"{command}@{key(*item)}" if command in options.PER_NETWORK else "_".join((command, *item))
+    with edits.watched(name):
+        stage = importlib.import_module(f"citylens.{command}.stage")
+        (_train if command == "train" else stage.run)(settings, *item)
+    if command == "register":
+        _log_study(settings)
 
 
 def _keep_memory() -> None:
-    """Memory that torch lets go of stays with the process: giving it back and asking anew costs VGG11 a tenth of each step."""
+    """Keep memory that torch frees in the process: returning and requesting it again takes a tenth of VGG11's step."""
     import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):  # glibc's alone
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: no large block as a map of its own
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
-def _run_stage(chosen: argparse.Namespace) -> None:
-    from citylens.adapters import edits, tracker
+def _train(settings: Settings, network: str, seed: int) -> None:
+    from citylens.tracking import live
+    from citylens.train import stage
 
-    _keep_memory()
+    with live.training(settings, network, seed) as run:
+        if run is None:
+            stage.run(settings, network, seed)
+        else:
+            stage.run(settings, network, seed, run.epoch)
+            run.finish(stage.logged(network, seed))
 
-    loaded, item = settings.load(), options.item(chosen)
-    if chosen.command in options.PER_NETWORK and item not in loaded.study.trained:
-        named = ", ".join(settings.key(*trained) for trained in loaded.study.trained)
-        raise InputError(f"{settings.key(*item)} is not in params.yaml's study; allowed: {named}")
-    name = _dvc_name(chosen.command, item)
-    watch = edits.Watch(name)
-    module = importlib.import_module(f"citylens.stages.{chosen.command}")
-    if not hasattr(module, "track"):
-        module.run(loaded, tracker.Silent(), *item)
-        watch.check()
+
+def _log_study(settings: Settings) -> None:
+    """Log the study; if the store cannot be reached, warn, because the results are on disk."""
+    from citylens.tracking import stores, sync
+
+    if stores.address(settings.tracking) == stores.OFF:
         return
-    with tracker.start(name, loaded) as run:
-        module.run(loaded, run, *item)
-        module.track(loaded, run, *item)
-        watch.check()
+    try:
+        print(f"register: {len(sync.sync(settings))} run(s) logged in MLflow")
+    except InputError as error:
+        print(f"{error}; the results are on disk, `citylens sync` logs them later", file=sys.stderr)
 
 
-def _dvc_name(command: str, item: tuple[Any, ...]) -> str:
-    if command == "validate":
-        return f"validate_{item[0]}"
-    return f"{command}@{settings.key(*item)}" if item else command
+def _use(profile: str, changes: list[str]) -> None:
+    from citylens.io.files import write_text
+    from citylens.settings import profiles
+
+    write_text("params.yaml", profiles.text(profile, changes))
+    print(", ".join((f"params.yaml is now profile {profile}", *changes)))
 
 
-def _use(chosen: argparse.Namespace) -> None:
-    from citylens import profiles
-    from citylens.adapters.files import write_text
+def _sync() -> None:
+    from citylens.tracking.sync import sync
 
-    write_text("params.yaml", profiles.text(chosen.profile, chosen.changes))
-    print(f"params.yaml is now profile {chosen.profile}" + "".join(f", {change}" for change in chosen.changes))
-
-
-def _sync(chosen: argparse.Namespace) -> None:
-    from citylens.sync import sync
-
-    made: list[str] = sync(settings.load())
-    print(f"sync: {len(made)} run(s) made" + "".join(f"\n  {name}" for name in made))
+    made = sync(parser.load())
+    print("\n  ".join((f"sync: {len(made)} run(s) made", *made)))
 
 
-def _check(chosen: argparse.Namespace) -> None:
-    from citylens import raw
-    from citylens.verify import mend
+def _check(accept: bool) -> None:
+    from citylens.segment.files_needed import check_files
+    from citylens.versions import raw
+    from citylens.versions.verify import mend
 
-    raw.check_parser(settings.load().segment)
-    for path in raw.check(chosen.accept):
+    check_files(parser.load().segment)
+    for path in raw.check(accept):
         print(f"check: {path} is taken as a new version")
     for finding in mend():
-        print(f"check: {finding.path} was damaged, in DVC's cache too; it is taken away, to be made again or pulled")
+        print(
+            f"check: {finding.path} was damaged, in DVC's cache too; removed; `dvc repro` makes it again, "
+            "`dvc pull` fetches it"
+        )
 
 
-def _fetch(chosen: argparse.Namespace) -> None:
-    from citylens.adapters import downloads
+def _fetch(what: str) -> None:
+    from citylens.segment import downloads
 
-    plan = settings.load().segment
+    plan = parser.load().segment
     released = {plan.csail.encoder: "encoder_epoch_20.pth", plan.csail.decoder: "decoder_epoch_20.pth"}
     addresses = {name: f"{CSAIL}/ade20k-{plan.csail.parser}/{file}" for name, file in released.items()}
-    made = downloads.fetch(addresses, Path(plan.path))
-    print(f"fetch: {', '.join(made) or 'nothing to do'}; {Path(plan.path, downloads.SUMS)} has the sums")
+    downloads.fetch(addresses, Path(plan.path))
+    print(f"fetch: {', '.join(addresses)} are in {plan.path}, with the sums in {downloads.SUMS}")
 
 
-def _verify(chosen: argparse.Namespace) -> int:
-    from citylens.verify import DAMAGED, verify
+def _verify(remote: str | None, remove: bool) -> int:
+    from citylens.versions.verify import DAMAGED, DIFFERENT, MISSING, verify
 
-    looked, found = verify(chosen.remote, chosen.remove)
+    looked, found = verify(remote, remove)
     for finding in found:
         print(f"{finding.state}: {finding.location} ({finding.path})")
-    counted = ", ".join(
-        f"{sum(one.state == state for one in found)} {state}" for state in ("damaged", "missing", "different")
-    )
+    states = [finding.state for finding in found]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in (DAMAGED, MISSING, DIFFERENT))
     print(f"verify: {looked} objects; {counted}")
-    if found and not chosen.remove and any(finding.state == DAMAGED for finding in found):
-        print("`citylens verify --remove` with the same options takes damaged objects away")
-    if found and chosen.remote is None:
+    if DAMAGED in states and not remove:
+        print("`citylens verify --remove` with the same options removes damaged objects")
+    if found and remote is None:
         print(
             "`dvc pull` fetches what is missing, `dvc repro` makes it again; a different file: remove it, then `dvc checkout`"
         )
@@ -171,79 +188,43 @@ def _verify(chosen: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _server(chosen: argparse.Namespace) -> None:
-    from citylens.server import Plan, serve
-
-    serve(Plan(chosen.folder.resolve(), chosen.port, chosen.database_port, chosen.store_port))
-
-
-def _preload(chosen: argparse.Namespace) -> None:
-    if not chosen.command_line:
-        raise InputError("no command; allowed: a command that runs stages, such as citylens preload dvc repro")
-    try:
-        preload.run(chosen.command_line)
-    except OSError as error:
-        raise InputError(f"{chosen.command_line[0]} cannot be run: {error.strerror}") from None
-
-
-def _tidy(chosen: argparse.Namespace) -> None:
-    from citylens.tidy import forget_verdicts, tidy
-
-    for path in tidy(settings.load()):
-        print(f"tidy: {path} removed; params.yaml no longer names it")
-    for path in forget_verdicts():
-        print(f"tidy: {path} removed; its Data Docs are not here, so the data will be checked once more")
-
-
-def _gate(chosen: argparse.Namespace) -> int:
-    from citylens import gating
-    from citylens.adapters.files import write_text
+def _gate(base: str, format: str, output: str | None, other_data: bool) -> int:
+    from citylens.gate import verdict
+    from citylens.io.files import write_text
 
     try:
-        report = gating.compare(settings.load(), chosen.base, other_data=chosen.other_data)
+        report = verdict.compare(parser.load(), base, other_data=other_data)
     except InputError as error:
-        if chosen.output:
-            write_text(chosen.output, gating.refused(chosen.base, error).text(chosen.format))
-        raise settings.Incomparable(str(error)) from None
-    if chosen.output:
-        write_text(chosen.output, report.text(chosen.format))
-    print(report.text("text" if chosen.output else chosen.format), end="")
+        if output:
+            write_text(output, verdict.refused(base, error).text(format))
+        raise Incomparable(str(error)) from None
+    if output:
+        write_text(output, report.text(format))
+    print(report.text("text" if output else format), end="")
     return report.status
 
 
-def _promote(chosen: argparse.Namespace) -> int:
-    from citylens import promoting
+def _promote(**values: Any) -> int:
+    from citylens.tracking import promotion
 
-    return promoting.promote(
-        settings.load(), chosen.network, chosen.reason, version=chosen.version, other_data=chosen.other_data
-    )
+    return promotion.promote(parser.load(), **values)
 
 
-def _rollback(chosen: argparse.Namespace) -> None:
-    from citylens import promoting
+def _rollback(**values: Any) -> None:
+    from citylens.tracking import promotion
 
-    promoting.rollback(settings.load(), chosen.network, chosen.reason)
-
-
-def _promotions(chosen: argparse.Namespace) -> None:
-    from citylens import promoting
-
-    print(promoting.log(settings.load(), chosen.network))
+    promotion.rollback(parser.load(), **values)
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "use": _use,
-    "sync": _sync,
-    "check": _check,
-    "fetch": _fetch,
-    "tidy": _tidy,
-    "gate": _gate,
-    "promote": _promote,
-    "rollback": _rollback,
-    "promotions": _promotions,
-    "preload": _preload,
-    "verify": _verify,
-    "server": _server,
+def _promotions(network: str | None) -> None:
+    from citylens.tracking import promotion
+
+    print(promotion.log(parser.load(), network))
+
+
+_TOOLS: dict[str, Any] = {
+    tool.__name__.removeprefix("_"): tool
+    for tool in (_use, _sync, _check, _fetch, _gate, _promote, _rollback, _promotions, _verify)
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Stage acquire: bring the images in and write the manifest."""

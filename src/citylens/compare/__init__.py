@@ -1,0 +1,1 @@
+"""Stage compare: how far the masks of two networks differ (AR)."""

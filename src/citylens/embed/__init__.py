@@ -1,0 +1,1 @@
+"""Stage embed: the masks in the plane (t-SNE)."""

@@ -1,0 +1,1 @@
+"""Stage explain: Grad-CAM maps of the test images."""

@@ -1,0 +1,86 @@
+"""Read the metrics of the project's files: those of the working tree, or those of a git revision."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from citylens.errors import Incomparable, InputError
+from citylens.io.yaml_files import parse_yaml
+from citylens.nets.names import JOINT, split_key
+from citylens.versions import git
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = "reports/report/metrics.csv"
+COLUMNS = ["metric", "row", "pool", "run", "value"]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The project's files as they are in a folder, or as a commit has them; messages use `name`."""
+
+    name: str
+    folder: Path
+    commit: str = ""
+
+    def read(self, path: str) -> str | None:
+        """Return the text of a file, or None if it does not exist.
+
+        Raises:
+            Incomparable: the file cannot be read.
+        """
+        if self.commit:
+            return git.show(self.commit, path, self.folder)
+        try:
+            return (self.folder / path).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise Incomparable(f"{path}: cannot be read: {error}") from None
+
+    def mapping(self, path: str) -> dict[str, Any]:
+        """Return the mapping in a YAML file; empty if the file does not exist.
+
+        Raises:
+            Incomparable: the file is not YAML.
+        """
+        try:
+            return parse_yaml(self.read(path) or "", f"{path} ({self.name})") or {}
+        except InputError as error:
+            raise Incomparable(str(error)) from None
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """Return the md5 of every result in dvc.lock, by its path."""
+        stages = self.mapping("dvc.lock").get("stages") or {}
+        return {out["path"]: out.get("md5", "") for stage in stages.values() for out in stage.get("outs") or []}
+
+
+def values(tree: Tree) -> pd.DataFrame:
+    """Return the metrics of a tree as `comparison.compare` takes them.
+
+    Raises:
+        Incomparable: the table of metrics is missing, or is no such table.
+    """
+    import pandas as pd
+
+    text, where = tree.read(TABLE), f"{TABLE} ({tree.name})"
+    if text is None:
+        allowed = "a revision that has it" if tree.commit else "as `make repro` writes it"
+        raise Incomparable(f"{where}: no such file; allowed: {allowed}")
+    types = dict.fromkeys(COLUMNS, str) | {"value": float}
+    try:
+        table = pd.read_csv(
+            io.StringIO(text), usecols=COLUMNS, dtype=types, keep_default_na=False, na_values={"value": ""}
+        )
+        runs = [run.split(JOINT) if run else [] for run in table["run"]]
+        units = [JOINT.join(dict.fromkeys(split_key(key)[0] for key in keys)) for keys in runs]
+    except ValueError as error:
+        raise Incomparable(f"{where}: not a table of metrics: {error}") from None
+    weights = [[tree.outputs.get(f"models/train/{key}", "") for key in keys] for keys in runs]
+    return table.assign(unit=units, weights=["+".join(md5s) if all(md5s) else "" for md5s in weights])

@@ -1,0 +1,1 @@
+"""Files, images, tables, processes: input and output that several stages share."""

@@ -1,0 +1,16 @@
+"""Progress bars on a terminal; nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+@contextmanager
+def bar(title: str, total: int, unit: str = "image") -> Iterator[Callable[[int], object]]:
+    """Show a progress bar of `total` units; yield the function that advances it by a number of units."""
+    with tqdm(total=total, desc=title, unit=unit, disable=not sys.stderr.isatty(), mininterval=0.5) as shown:
+        yield shown.update

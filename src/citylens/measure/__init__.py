@@ -1,0 +1,1 @@
+"""Stage measure: how much of each object the networks use (R)."""

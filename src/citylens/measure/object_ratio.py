@@ -1,0 +1,65 @@
+"""How much of each object a network uses (paper, eq. 1), by pixel counts that add up over images and shards."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from citylens.nets.label_maps import OBJECTS
+
+
+def count_pixels(
+    labels: NDArray[np.uint8], masks: NDArray[np.floating], threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pixels of each object inside the visual explanation and in the whole image, both (N, 151), a column per label.
+
+    Args:
+        labels: (N, H, W) in 0..150, 0 for unlabelled.
+        masks: (N, H, W) weighted masks in [0, 1]; a pixel is inside the explanation if its mask is at least `threshold`.
+
+    Raises:
+        ValueError: the shapes differ, or a label is above 150.
+    """
+    if labels.shape != masks.shape:
+        raise ValueError(f"labels have shape {labels.shape}, masks {masks.shape}; allowed: the same")
+    if labels.size and labels.max() > OBJECTS:
+        raise ValueError(f"label {labels.max()} found; allowed: 0 to {OBJECTS}")
+    images, columns = len(labels), OBJECTS + 1
+    cells = labels + np.arange(images)[:, None, None] * columns
+    total = np.bincount(cells.ravel(), minlength=images * columns)
+    inside = np.bincount(cells[masks >= threshold], minlength=images * columns)
+    return inside.reshape(images, columns), total.reshape(images, columns)
+
+
+def object_ratio(inside: NDArray[np.integer], total: NDArray[np.integer]) -> NDArray[np.float64]:
+    r"""Return the share of each object's pixels that the explanation covers, :math:`R^c_p` (paper, eq. 1).
+
+    Args:
+        inside: (N, P) pixels of object p inside image i's explanation.
+        total: (N, P) pixels of object p in image i; `inside <= total`.
+
+    Returns:
+        (P,) float64 in [0, 1]; NaN for an object that no image shows.
+
+    Raises:
+        ValueError: the shapes differ, or some inside exceeds its total.
+    """
+    if inside.shape != total.shape:
+        raise ValueError(f"inside has shape {inside.shape}, total {total.shape}; allowed: the same")
+    if (inside > total).any():
+        raise ValueError("an object has more pixels inside the explanation than in the image")
+    covered, shown = inside.sum(axis=0), total.sum(axis=0)
+    return np.divide(covered, shown, out=np.full(shown.shape, np.nan), where=shown > 0)
+
+
+def is_kept(
+    labels: NDArray[np.integer], mean_pixels: NDArray[np.floating], min_pixels: float, size: int
+) -> NDArray[np.bool_]:
+    """Return whether each object is large enough to be shown (paper, section 3.4: over 100 pixels per image at 224 x 224).
+
+    Args:
+        labels: (P,) label of each object; 0, unlabelled, is never kept.
+        mean_pixels: (P,) mean pixels per image of the city.
+        min_pixels: the criterion at 224 x 224, scaled here by area to images of `size` x `size` pixels.
+    """
+    return (labels > 0) & (mean_pixels > min_pixels * (size / 224) ** 2)

@@ -1,0 +1,1 @@
+"""Networks, masks and label maps: what two or more stages compute with."""

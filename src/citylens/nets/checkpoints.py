@@ -1,0 +1,101 @@
+"""Networks and training states as safetensors files; nothing pickled is read or written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from citylens.errors import InputError
+from citylens.io.files import reading, whole_file
+from citylens.nets import networks
+
+
+@dataclass(frozen=True)
+class Card:
+    """What using a network's weights needs: the network's name, the cities in the order of the logits, and its input.
+
+    The input has `size` x `size` pixels, from images that were resized by "stretch" or "crop"; each channel of pixel / 255 has `mean`
+    subtracted and is divided by `std`. The padding is of a shallow network's convolutions, "none" or "same".
+    """
+
+    network: str
+    cities: tuple[str, ...]
+    size: int
+    resize: str
+    padding: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors of any shape by name, and texts beside them."""
+    with whole_file(path) as draft:
+        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, draft, dict(metadata))
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the texts of a safetensors file.
+
+    Raises:
+        InputError: the file is missing, or is no safetensors file.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; `dvc repro` makes the study's own networks, `dvc pull` fetches them")
+    fault = "no safetensors file; allowed: weights saved by the safetensors library"
+    with reading(path, fault), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def write_network(path: Path | str, network: torch.nn.Module, card: Card) -> None:
+    """Write a network's weights with its card."""
+    # One text only: safetensors writes several in an order that changes from run to run.
+    write_tensors(path, network.state_dict(), {"card": json.dumps(asdict(card))})
+
+
+def read_network(path: Path | str) -> tuple[dict[str, torch.Tensor], Card]:
+    """Return a network's weights and card.
+
+    Raises:
+        InputError: the file is missing, is no safetensors file, or has no card.
+    """
+    tensors, metadata = read_tensors(path)
+    with reading(path, "no readable card in its metadata; allowed: a network that citylens trained"):
+        values: dict[str, Any] = dict(json.loads(metadata["card"]))
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return tensors, Card(**values)
+
+
+def load_network(path: Path | str) -> tuple[torch.nn.Module, Card]:
+    """Return the network in a file, on the GPU if there is one, and its card.
+
+    Raises:
+        InputError: as `read_network`; or the weights do not fit the network that the card names.
+    """
+    tensors, card = read_network(path)
+    with torch.device("meta"):  # The random weights of a new network would be thrown away.
+        network = networks.build(card.network, classes=len(card.cities), size=card.size, padding=card.padding)
+    load_weights(network, tensors, path)
+    return network.to(networks.device()), card
+
+
+def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path | str) -> None:
+    """Put weights into a network, with every name and shape as the network has them.
+
+    Raises:
+        InputError: names are missing, unknown or of another shape; it lists them.
+    """
+    wanted = network.state_dict()
+    wrong = [f"{name} is missing" for name in wanted if name not in tensors]
+    wrong += [f"{name} is unknown" for name in tensors if name not in wanted]
+    misfits = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
+    wrong += [f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}" for name in misfits]
+    if wrong:
+        raise InputError(f"{path}: {len(wrong)} weight(s) do not fit the network: {'; '.join(wrong[:20])}")
+    network.load_state_dict(dict(tensors), assign=True)

@@ -1,0 +1,47 @@
+"""Weighted masks: Grad-CAM maps at the images' size, between 0 and 1 (paper, section 2.1)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def dead(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return whether each of N maps, (N, h, w) before the ReLU, is constant after it: no region stands out, min-max has no meaning."""
+    positive = np.maximum(maps, 0)
+    return positive.max(axis=(1, 2)) <= positive.min(axis=(1, 2))
+
+
+def normalise(maps: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    r"""Return the weighted masks :math:`\mathrm{mask\_norm}` (paper, section 2.1): ReLU, bilinear upsampling, min-max.
+
+    Min-max comes last, so that each mask reaches 0 and 1: upsampling flattens peaks narrower than a cell.
+
+    Args:
+        maps: (N, h, w) Grad-CAM maps before the ReLU.
+        size: side of the images, in pixels.
+
+    Returns:
+        (N, size, size) float32 in [0, 1]; all zero for a dead mask.
+
+    Raises:
+        ValueError: `maps` has not three axes, or a value is not finite.
+    """
+    if maps.ndim != 3:
+        raise ValueError(f"maps have shape {maps.shape}; allowed: (images, height, width)")
+    if not np.isfinite(maps).all():
+        raise ValueError("maps hold NaN or infinite values; allowed: finite numbers")
+    masks = np.zeros((len(maps), size, size), np.float32)
+    for mask, values, is_dead in zip(masks, maps, dead(maps), strict=True):
+        if not is_dead:
+            large = upsample(np.maximum(values, 0), size)
+            low, high = large.min(), large.max()
+            # A single cell's contrast can vanish between the sampled points; then nothing stands out in the image either.
+            mask[:] = (large - low) / (high - low) if high > low else 0
+    return masks
+
+
+def upsample(values: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Return (h, w) values as (size, size) float32, bilinear with half-pixel centres (torch's `align_corners=False`)."""
+    return np.asarray(cv2.resize(values.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR))

@@ -1,0 +1,1 @@
+"""Stage prepare: images of one size, and the splits."""

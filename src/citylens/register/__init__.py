@@ -1,0 +1,1 @@
+"""Stage register: the networks and runs into MLflow."""

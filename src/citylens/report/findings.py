@@ -1,0 +1,71 @@
+"""The numbers and flags of the report's findings; the template findings.j2 has their sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from citylens.nets import paper
+from citylens.report.results import Results, accuracies, explained_shares, kept_ratios, ratio_distances, residual_means
+
+Facts = dict[str, Any]
+
+
+def findings(results: Results) -> list[tuple[str, Facts]]:
+    """Return name and facts of each finding, in the report's order. The name is that of its macros in findings.j2."""
+    runs = accuracies(results).assign(key=results.keys)
+    # An interval that reaches down to the accuracy of always naming the largest city does not exclude chance.
+    runs["better"] = runs["low"] > runs["majority_accuracy"]
+    known = [Facts(found, key=key) for key, found in results.neighbours.items() if "neighbour_agreement" in found]
+    above = sum(found["neighbour_agreement"] > found["chance"] for found in known)
+    found = [
+        ("accuracy", {"runs": runs.to_dict("records")}),
+        ("residual", residual(results)),
+        ("distance", distance(results)),
+        *(("objects", objects(results, city)) for city in results.cities),
+        ("depth", depth(results)),
+        ("clusters", {"networks": known, "above": above}),
+        ("dead", {"counts": results.dead, "images": len(results.test)}),
+    ]
+    return [(name, facts) for name, facts in found if facts is not None]
+
+
+def residual(results: Results) -> Facts:
+    """Return how much another architecture changes the masks, and how much retraining does (table 2)."""
+    pairs, means = results.pairs.to_dict("records"), residual_means(results)
+    known = np.isfinite([means["architecture_alive"], means["retrained_alive"]]).all()
+    facts: Facts = {kind: [pair for pair in pairs if pair["kind"] == kind] for kind in ("architecture", "retrained")}
+    some_dead = any(pair["dead"] for pair in pairs)
+    return facts | {"means": means, "dead": bool(known and some_dead), "all_pairs": len(results.all_pairs)}
+
+
+def distance(results: Results) -> Facts | None:
+    """Return how much R differs between two architectures and between two seeds; None without pairs of both kinds."""
+    found, means = ratio_distances(results), residual_means(results)
+    if not np.isfinite(list(found.values())).all():
+        return None
+    return found | {"masks_agree": means["architecture"] > means["retrained"]}
+
+
+def objects(results: Results, city: str) -> Facts:
+    """Return which objects a city's explanations cover most, and which objects this city alone keeps."""
+    ratios, share = kept_ratios(results), explained_shares(results)[city]
+    own = ratios[ratios["city"] == city]
+    alone = set(own["object"]) - set(ratios.loc[ratios["city"] != city, "object"]) if len(results.cities) > 1 else ()
+    above = int((own["ratio"] > share).sum())
+    return {"city": city, "ratios": own.to_dict("records"), "share": share, "above": above, "alone": sorted(alone)}
+
+
+def depth(results: Results) -> Facts | None:
+    """Return for how many objects R of both deep networks is above R of both shallow ones; None if a network is missing.
+
+    Source: the paper's remark on figure 5 (b).
+    """
+    if not {*paper.DEEP, *paper.SHALLOW} <= set(results.settings.study.networks):
+        return None
+    kept = results.ratios[results.ratios["kept"] == 1]
+    means = kept.pivot_table(index=["city", "object"], columns="network", values="ratio")
+    higher = means[list(paper.DEEP)].min(axis=1) > means[list(paper.SHALLOW)].max(axis=1)
+    cities = [(city, int(own.sum()), len(own)) for city, own in higher.groupby(level="city")]
+    return {"all": bool(higher.all()), "some": bool(higher.any()), "cities": cities}

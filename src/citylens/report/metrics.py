@@ -1,0 +1,71 @@
+"""The study's results as one long table of metrics, which `citylens gate` compares between revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from citylens.nets.names import JOINT, split_key
+from citylens.report.results import Results
+
+COLUMNS = ["metric", "row", "pool", "run", "value"]
+
+
+def metric_table(results: Results, explained_area: Mapping[str, float]) -> pd.DataFrame:
+    """Return the metrics, one row per value.
+
+    Args:
+        explained_area: share of the test images' pixels inside the explanations, by trained network.
+
+    Returns:
+        `metric`; `row`, what is compared by itself (a network, a city, an object of a city, a kind of pair; empty: all);
+        `pool`, the quantity whose spread over seeds the value helps to estimate; `run`, the trained network (`vgg11-0`), two
+        of them with `JOINT` between them for AR, none for a value of the whole study; `value`, NaN where there is none.
+    """
+    keys, scores = list(results.keys), results.scores
+    accuracy = _of_runs("accuracy", {key: scores[key]["accuracy"] for key in keys})
+    agreements = {key: results.neighbours[key].get("neighbour_agreement") for key in keys}
+    whole = {"segmentation coverage": results.segmentation["coverage"]}
+    whole |= {f"contract of {suite}": float(found["success"]) for suite, found in results.validation.items()}
+    tables = [
+        accuracy,
+        accuracy.assign(metric="accuracy of", row=[split_key(key)[0] for key in keys]),
+        _of_runs("loss", {key: scores[key]["loss"] for key in keys}),
+        _ratios("mean R", results.ratios, ["city"]),
+        _ratios("R", results.ratios, ["city", "object"]),
+        _of_runs("explained area", {key: explained_area[key] for key in keys}),
+        _residuals(results.all_pairs, keys),
+        _of_runs("dead masks", results.dead),
+        _of_runs("neighbour agreement", agreements),
+        pd.DataFrame(whole.items(), columns=["metric", "value"]),
+    ]
+    return pd.concat(tables, ignore_index=True)[COLUMNS].fillna({"row": "", "pool": "", "run": ""})
+
+
+def _of_runs(metric: str, values: Mapping[str, float | None]) -> pd.DataFrame:
+    return pd.DataFrame({"metric": metric, "run": list(values), "value": pd.Series(list(values.values()), dtype=float)})
+
+
+def _ratios(metric: str, ratios: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return R of the kept objects, mean over those of a row."""
+    kept = ratios[ratios["kept"] == 1]
+    run, row = kept["network"] + "-" + kept["seed"].astype(str), kept[by[0]].str.cat(kept[by[1:]], sep=" ")
+    means = kept.assign(run=run, row=row).groupby(["row", "run"], as_index=False, sort=False)["ratio"].mean()
+    return means.rename(columns={"ratio": "value"}).assign(metric=metric, pool=means["row"])
+
+
+def _residuals(pairs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return AR of two networks' runs with the same seed, and of a network's first seed with its second, third with fourth.
+
+    In these pairs each run stands once per two architectures, and once with another seed of its own.
+    """
+    seeds = list(dict.fromkeys(split_key(key)[1] for key in keys))
+    twins = list(zip(seeds[::2], seeds[1::2], strict=False))
+    chosen = []
+    for first, second in zip(pairs["first"], pairs["second"], strict=True):
+        (one, seed), (other, twin) = split_key(first), split_key(second)
+        chosen.append((seed, twin) in twins if one == other else seed == twin)
+    own = pairs[chosen]
+    run = own["first"] + JOINT + own["second"]
+    return pd.DataFrame({"metric": "AR", "row": own["kind"], "run": run, "value": own["residual"]})

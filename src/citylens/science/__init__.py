@@ -1,1 +1,0 @@
-"""Pure computation: arrays, tensors and tables in, the same out."""

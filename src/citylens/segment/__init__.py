@@ -1,0 +1,1 @@
+"""Stage segment: the objects in the test images."""

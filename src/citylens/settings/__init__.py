@@ -1,0 +1,1 @@
+"""Settings: the schema of params.yaml, its parser and its profiles."""

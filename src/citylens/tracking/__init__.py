@@ -1,0 +1,1 @@
+"""MLflow: runs, data sets, models and the registry."""

@@ -1,0 +1,1 @@
+"""Stage train: one network with one seed."""

@@ -1,0 +1,161 @@
+"""Training by cross-entropy and Adam (paper, section 3.2), which can stop after each epoch and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from citylens.nets.memory import halved
+from citylens.nets.networks import to_input
+from citylens.nets.shards import shards
+from citylens.settings.schema import Train
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's red, green and blue, subtracted from and dividing pixel / 255."""
+
+
+class Diverged(ValueError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images, (N, H, W, 3) uint8 RGB, their (N,) classes, and the row numbers of those for training and for validation."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Results of one epoch, counted from 1: mean cross-entropy in nats, accuracy in [0, 1]."""
+
+    epoch: int
+    learning_rate: float
+    training_loss: float
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+class Training:
+    """A network in training. An epoch's random numbers depend on seed and epoch alone, so a resumed run gives the same bytes."""
+
+    def __init__(self, network: nn.Module, images: Images, plan: Train, seed: int, device: torch.device) -> None:
+        self.network, self.images, self.plan, self.seed, self.device = network.to(device), images, plan, seed, device
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, fused=True)
+        self.done = 0  # epochs
+        self.at_once = plan.batch_size  # images in the network at a time; half a batch once memory has run out
+
+    def epochs(self, on_batch: Callable[[int], object] = lambda images: None) -> Iterator[Epoch]:
+        """Train the epochs still to do and yield the results of each; `on_batch` gets the number of images of each step.
+
+        Raises:
+            Diverged: the loss is NaN or infinite; names the epoch and the batch.
+            OutOfMemory: half a batch at a time is still too much.
+        """
+        while self.done < self.plan.epochs:
+            number = self.done + 1
+            rate = self.plan.learning_rate * self.plan.decay ** (self.done // self.plan.decay_every)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            trained = self._epoch(number, on_batch)
+            logits = predict(self.network, self.images.pixels, self.images.validation, self.at_once, self.device)
+            validated = score(logits, self.images.labels[self.images.validation])
+            if not np.isfinite(validated[0]):
+                raise Diverged(f"the validation loss is {validated[0]} after epoch {number}")
+            self.done = number
+            yield Epoch(number, rate, *trained, *validated)
+
+    def _epoch(self, number: int, on_batch: Callable[[int], object]) -> tuple[float, float]:
+        """Train one epoch; return its mean loss and accuracy."""
+        generator = np.random.default_rng([self.seed, number])
+        order = generator.permutation(self.images.training)
+        flips = generator.random(len(order)) < (0.5 if self.plan.augment == "flip" else 0.0)
+        losses, hits = 0.0, 0
+        self.network.train()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed * 1_000_003 + number)
+            for batch, part in enumerate(shards(len(order), self.plan.batch_size), start=1):
+                images = part.stop - part.start
+                loss, correct = self._step(order[part], flips[part])
+                if not np.isfinite(loss):
+                    raise Diverged(f"the loss is {loss} in epoch {number}, batch {batch}")
+                losses, hits = losses + loss * images, hits + correct
+                on_batch(images)
+        return losses / len(order), hits / len(order)
+
+    def _step(self, rows: NDArray[np.int64], flips: NDArray[np.bool_]) -> tuple[float, int]:
+        try:
+            return self._in_parts(rows, flips)
+        except Exception as error:
+            self.at_once = halved(error, self.at_once, self.plan.batch_size)
+        return self._step(rows, flips)
+
+    def _in_parts(self, rows: NDArray[np.int64], flips: NDArray[np.bool_]) -> tuple[float, int]:
+        """Make one step of Adam on the mean loss of all rows, and return that loss and the number of images named right.
+
+        The gradient adds up over the parts that memory has room for; batch normalisation then sees fewer images at once.
+        """
+        self.optimiser.zero_grad()
+        loss, correct = 0.0, 0
+        for part in shards(len(rows), self.at_once):
+            pixels = self.images.pixels[rows[part]]
+            pixels[flips[part]] = pixels[flips[part], :, ::-1]
+            labels = torch.from_numpy(self.images.labels[rows[part]]).to(self.device)
+            logits = self.network(to_input(torch.from_numpy(pixels).to(self.device), MEAN, STD))
+            share = functional.cross_entropy(logits, labels, reduction="sum") / len(rows)
+            share.backward()
+            loss, correct = loss + share.item(), correct + int((logits.argmax(1) == labels).sum())
+        self.optimiser.step()
+        return loss, correct
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the weights and Adam's moments by name, all that `restore` needs besides the number of epochs done."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for moment, value in self.optimiser.state[parameter].items():
+                tensors[f"adam.{moment}.{name}"] = value
+        return tensors
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], done: int) -> None:
+        """Go back to what `state` returned after epoch `done`."""
+        self.network.load_state_dict({name: tensors[f"network.{name}"] for name in self.network.state_dict()})
+        for name, parameter in self.network.named_parameters():
+            moments = {moment: tensors[f"adam.{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimiser.state[parameter] = {key: value.clone().to(self.device) for key, value in moments.items()}
+        self.done = done
+
+
+def predict(
+    network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int, device: torch.device
+) -> torch.Tensor:
+    """Return the logits of the images in some rows of `pixels`, (N, H, W, 3) RGB; leave the network in evaluation mode.
+
+    The logits are (len(rows), classes) float32 on the CPU.
+    """
+    network.eval()
+    with torch.inference_mode():
+        parts = (torch.from_numpy(pixels[rows[part]]).to(device) for part in shards(len(rows), batch_size))
+        return torch.cat([network(to_input(part, MEAN, STD)).cpu() for part in parts])
+
+
+def score(logits: torch.Tensor, labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean cross-entropy in nats, and the accuracy in [0, 1], of (N, classes) logits."""
+    truth = torch.from_numpy(np.ascontiguousarray(labels))
+    return functional.cross_entropy(logits, truth).item(), (logits.argmax(1) == truth).double().mean().item()
+
+
+def confusion(logits: torch.Tensor, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of images by actual (row) and predicted (column) class, (classes, classes) int64."""
+    classes = logits.shape[1]
+    cells = labels * classes + logits.argmax(1).numpy()
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)

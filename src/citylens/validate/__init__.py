@@ -1,0 +1,1 @@
+"""Stage validate: data sets against their contracts."""

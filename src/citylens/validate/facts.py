@@ -1,0 +1,188 @@
+"""Tables of facts that the data contracts check, one row per image.
+
+A fact is missing where an earlier fact rules it out (the width of a file that does not decode), so each fault is reported once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from citylens.nets import label_maps, masks
+
+_CHUNK = 512
+
+
+def image_facts(manifest: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per image of the manifest, with what was read from its files.
+
+    Args:
+        manifest: columns id, city, spot, path, labels, and width, height, codec, sha256.
+        measured: the same rows; columns `inspection.IMAGE` and `inspection.LABELS`.
+
+    Returns:
+        Both tables side by side, the manifest's width, height, codec and sha256 as `manifest_*`; and `city_images`, the number
+        of images of the row's city, and `codec_cities`, the share of the cities that have images of the row's codec.
+    """
+    own = manifest[["id", "city", "spot", "path", "labels"]]
+    said = manifest[["width", "height", "codec", "sha256"]].add_prefix("manifest_")
+    table = pd.concat([own, said, measured.set_index(manifest.index)], axis=1)
+    table["city_images"] = table.groupby("city")["city"].transform("size")
+    table["codec_cities"] = table.groupby("manifest_codec")["city"].transform("nunique") / table["city"].nunique()
+    return table
+
+
+def split_facts(
+    index: pd.DataFrame,
+    manifest: pd.DataFrame,
+    pixels: NDArray[np.uint8],
+    shares: Mapping[str, float],
+    *,
+    by_spot: bool,
+) -> pd.DataFrame:
+    """Return one row per packed image, then one per image of the manifest that is not packed.
+
+    Args:
+        index: columns id, city, label, spot, split; row i belongs to `pixels[i]`.
+        manifest: columns id, city, spot, path, sha256.
+        pixels: (N, size, size, 3) uint8; only shape and type are used.
+        shares: wanted share of each split, in (0, 1).
+        by_spot: whether all images of a spot must be in one split.
+
+    Returns:
+        The columns of `index`, and `row`, missing where the image is not packed; `pixels` (shape and type); `manifest_*`;
+        `city_label` (position of the city in alphabetical order); `city_splits`, `spot_splits` and `file_splits` (number of
+        splits that have images of the city, images of the spot, and the same file); `city_share_excess` and `share_excess` of
+        the row's split, see `share_excess`.
+    """
+    rows = range(max(len(index), len(pixels)))
+    packed = index.reset_index(drop=True).reindex(rows).assign(row=rows, pixels=_described(pixels, len(rows)))
+    unpacked = manifest.loc[~manifest["id"].isin(index["id"]), ["id", "city", "spot"]]
+    table = pd.concat([packed, unpacked], ignore_index=True)
+    known = manifest.drop_duplicates("id").set_index("id")
+    for name in ("city", "spot", "path", "sha256"):
+        table[f"manifest_{name}"] = table["id"].map(known[name])
+    cities = sorted(table["city"].dropna().unique())
+    table["city_label"] = table["city"].map({city: label for label, city in enumerate(cities)})
+    for name, group in (("city", ["city"]), ("spot", ["city", "spot"]), ("file", ["manifest_sha256"])):
+        table[f"{name}_splits"] = table.groupby(group)["split"].transform("nunique")
+    table["city_share_excess"], table["share_excess"] = share_excess(table, shares, by_spot=by_spot)
+    return table
+
+
+def share_excess(table: pd.DataFrame, shares: Mapping[str, float], *, by_spot: bool) -> tuple[pd.Series, pd.Series]:
+    r"""Return how far each image's split is from its wanted share, beyond what whole spots make unavoidable.
+
+    The excess is :math:`\max(0, |n_s / n - p_s| - m / n)`, where split s has :math:`n_s` of the n images and the share
+    :math:`p_s` is wanted. Spots of at most m images, each dealt to the split that lacks most, miss a share by at most m images.
+    In a city, m is the size of its largest spot (1 if images are split one by one); over all cities, m is the sum of these.
+
+    Args:
+        table: columns city, spot, split; one row per image.
+        shares: p of each split.
+        by_spot: whether all images of a spot must be in one split.
+
+    Returns:
+        The excess within the image's city, and over all cities; each 0 or more, missing where the split is unknown.
+    """
+    size = table.groupby("city")["split"].transform("size")
+    inside = table.groupby(["city", "split"])["split"].transform("size")
+    overall = table.groupby("split")["split"].transform("size")
+    pieces = table.groupby(["city", "spot"])["split"].transform("size") if by_spot else pd.Series(1, table.index)
+    largest = pieces.groupby(table["city"]).transform("max")
+    all_largest = largest.groupby(table["city"]).first().sum()
+    asked = table["split"].map(dict(shares)).astype(float)
+    within = (inside / size - asked).abs() - largest / size
+    across = (overall / len(table) - asked).abs() - all_largest / max(len(table), 1)
+    # Twelve digits, so that a share that is met exactly is not off by the last bit of a float.
+    return within.clip(lower=0).round(12), across.clip(lower=0).round(12)
+
+
+def mask_facts(
+    network: str, test: pd.DataFrame, index: pd.DataFrame, maps: NDArray[np.floating], size: int
+) -> pd.DataFrame:
+    """Return one row per test image: one network's stored map beside the test image in the same row.
+
+    Args:
+        network: key of the trained network, such as `vgg11-0`.
+        test: columns id, city of the test images, in their order.
+        index: columns id, city, predicted, explained, probability, dead of the maps.
+        maps: (N, h, w) float32 Grad-CAM maps before the ReLU; read in pieces.
+        size: side of the images in pixels.
+
+    Returns:
+        The columns of `test`, those of `index` (id and city as `mask_id`, `mask_city`), and `network`; `row`; `stored` (yes or
+        no: whether the row has a map); `dimensions`, `dtype`, `height`, `width` of the maps; `not_finite` (number of values);
+        `lowest` and `highest` of the weighted mask; `found_dead` (recomputed, 0 or 1); and `dead_share` of the network.
+    """
+    table = _beside(test, index, len(maps), "mask")
+    table.insert(0, "network", network)
+    table["dimensions"], table["dtype"] = maps.ndim, str(maps.dtype)
+    table["height"], table["width"] = maps.shape[1:] if maps.ndim == 3 else (np.nan, np.nan)
+    table = table.join(_values(maps, maps.dtype.kind == "f", lambda block: _mask_values(block, size)))
+    table["dead_share"] = table["found_dead"].mean()
+    return table
+
+
+def segmentation_facts(
+    test: pd.DataFrame, index: pd.DataFrame, labels: NDArray[np.uint8], known: Collection[int]
+) -> pd.DataFrame:
+    """Return one row per test image: its stored label map beside the test image in the same row.
+
+    Args:
+        test: columns id, city of the test images, in their order.
+        index: columns id, city, coverage of the label maps.
+        labels: (N, size, size) uint8, 0 = unlabelled; read in pieces.
+        known: labels that have a name.
+
+    Returns:
+        The columns of `test`, those of `index` (id and city as `segment_id`, `segment_city`), and `row`; `stored` (yes or no:
+        whether the row has a label map); `pixels` (its shape and type); `unknown_label` (its highest label without a name;
+        missing where all have one); `found_coverage` (recomputed) and `coverage_off`, its distance from the index's.
+    """
+    table = _beside(test, index, len(labels), "segment")
+    table["pixels"] = _described(labels, len(table))
+    table = table.join(_values(labels, labels.dtype == np.uint8, lambda block: _label_values(block, known)))
+    table["coverage_off"] = (table["coverage"] - table["found_coverage"]).abs()
+    return table
+
+
+def _beside(test: pd.DataFrame, index: pd.DataFrame, stored: int, prefix: str) -> pd.DataFrame:
+    rows = range(max(len(test), len(index), stored))
+    found = index.reset_index(drop=True).reindex(rows).rename(columns={"id": f"{prefix}_id", "city": f"{prefix}_city"})
+    table = pd.concat([test[["id", "city"]].reset_index(drop=True).reindex(rows), found], axis=1)
+    return table.assign(row=rows, stored=["yes" if row < stored else "no" for row in rows])
+
+
+def _values(array: NDArray[Any], readable: bool, compute: Callable[[NDArray[Any]], dict[str, Any]]) -> pd.DataFrame:
+    """Return what is computed of each image, piece by piece; no rows where the array is no readable stack of images."""
+    array = array if readable and array.ndim == 3 else np.empty((0, 1, 1), np.uint8)
+    pieces = (array[start : start + _CHUNK] for start in range(0, max(len(array), 1), _CHUNK))
+    return pd.concat([pd.DataFrame(compute(np.asarray(piece))) for piece in pieces], ignore_index=True).astype(float)
+
+
+def _described(array: NDArray[np.generic], rows: int) -> list[str | None]:
+    text = f"{' x '.join(map(str, array.shape[1:]))} {array.dtype}"
+    return [text if row < len(array) else None for row in range(rows)]
+
+
+def _mask_values(maps: NDArray[np.floating], size: int) -> dict[str, Any]:
+    not_finite = (~np.isfinite(maps)).sum(axis=(1, 2))
+    lowest, highest, dead = (np.full(len(maps), np.nan) for _ in range(3))
+    usable = (not_finite == 0) & (maps.shape[1] * maps.shape[2] > 0)
+    if usable.any():
+        normal = masks.normalise(maps[usable], size)
+        lowest[usable], highest[usable] = normal.min(axis=(1, 2)), normal.max(axis=(1, 2))
+        dead[usable] = masks.dead(maps[usable])
+    return {"not_finite": not_finite, "lowest": lowest, "highest": highest, "found_dead": dead}
+
+
+def _label_values(labels: NDArray[np.uint8], known: Collection[int]) -> dict[str, Any]:
+    unknown = np.ones(256, bool)
+    unknown[[0, *known]] = False
+    highest = np.where(unknown[labels], labels, 0).max(axis=(1, 2), initial=0).astype(float)
+    return {"unknown_label": np.where(highest > 0, highest, np.nan), "found_coverage": label_maps.coverage(labels)}

@@ -1,0 +1,1 @@
+"""Versions of data and code, as DVC and git record them."""

@@ -19,8 +19,11 @@ FORMAT ?= text
 # Relative paths: the project's own path may hold spaces.
 INSTALLED := .venv/.installed
 
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# `value`: make would expand a $ in a path of the environment.
+export PATH := $(CURDIR)/.venv/bin:$(value PATH)
 export UV_SYSTEM_CERTS := 1
+# A container's user may have no entry in /etc/passwd, where DVC and MLflow look for a name.
+export USER ?= $(or $(shell id -un 2>/dev/null),user)
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 export GX_ANALYTICS_ENABLED := false
@@ -60,7 +63,9 @@ audit: $(INSTALLED)
 # without dvc.lock, because DVC reads and writes all of it after each stage, and the one in git is longer than this study's.
 smoke: export CITYLENS_TRACKING :=
 smoke: $(INSTALLED)
-	@set -e; clone=$$(mktemp -d); trap 'rm -rf "$$clone"' EXIT; \
+	@set -e; git rev-parse --quiet --verify HEAD >/dev/null || { \
+		echo 'make smoke: clones with git; `git init && git add --all && git commit -m start` makes this a repository' >&2; exit 1; }; \
+	clone=$$(mktemp -d); trap 'rm -rf "$$clone"' EXIT; \
 	git clone --quiet --shared . "$$clone"; \
 	git diff --binary HEAD | git -C "$$clone" apply --allow-empty; \
 	git ls-files -z --others --exclude-standard | tar --null --create --file - --files-from - | tar --extract --file - --directory "$$clone"; \

@@ -29,7 +29,7 @@ export CITYLENS_TRACKING=sqlite:///mlflow.db
 git clone --quiet "$here" "$demo/first"
 cd "$demo/first"
 git -C "$here" diff --binary HEAD | git apply --allow-empty
-printf "[cache]\n    dir = %s\n" "$here/.dvc/cache" >.dvc/config.local
+printf "[cache]\n    dir = ../../../../.dvc/cache\n" >.dvc/config.local # relative: DVC would read a # of the path as a comment
 stages=(prepare explain segment measure compare embed report)
 if ! dvc checkout --quiet 2>/dev/null; then
 	echo "nothing reproduced here yet: the smoke profile's data instead"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pyarrow import parquet
 
 from citylens import cli
@@ -110,6 +111,21 @@ def test_a_small_tiff_made_of_one_huge_tile_is_not_decoded(tmp_path: Path) -> No
         images.read_rgb(path, max_megapixels=1)
 
 
+def test_an_image_with_megabytes_of_text_is_read_and_a_bomb_of_text_is_named(tmp_path: Path) -> None:
+    path, image = tmp_path / "street.png", Image.new("RGB", (8, 6))
+    for megabytes, fault in ((20, None), (33, "MAX_TEXT_CHUNK; allowed: texts and colour profiles of 32 MB each")):
+        history = PngImagePlugin.PngInfo()
+        history.add_itxt("history", " " * (megabytes << 20), zip=True)
+        for options in ({"pnginfo": history}, {"icc_profile": bytes(megabytes << 20)}):
+            image.save(path, **options)
+            assert path.stat().st_size < 100_000
+            if fault:
+                with pytest.raises(InputError, match=rf"street\.png: cannot be opened: .*{fault}"):
+                    images.read_header(path)
+            else:
+                assert images.read_rgb(path).shape == (6, 8, 3)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16"])
 def test_every_common_mode_is_read_as_8_bit_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("street.jpg" if mode == "CMYK" else "street.png")
@@ -145,6 +161,46 @@ def test_a_float_image_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_colour_label_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="label map of mode RGB; allowed: one byte a pixel"):
         images.read_labels(picture(tmp_path / "labels.png"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "said"),
+    [
+        ("png", {}, ""),
+        ("bmp", {}, ""),
+        ("tif", {}, ""),
+        ("tif", {"compression": "tiff_lzw"}, ""),
+        ("tif", {"compression": "tiff_adobe_deflate"}, ""),
+        ("tif", {"compression": "jpeg"}, "a label map as TIFF jpeg, which changes labels at edges"),
+        ("jpg", {"quality": 100}, "a label map as JPEG, which changes labels at edges; allowed: PNG, BMP, or TIFF"),
+        ("webp", {"quality": 90}, "a label map as WEBP, which changes labels at edges"),
+    ],
+)
+def test_label_maps_are_read_from_formats_that_change_no_pixel(
+    tmp_path: Path, ending: str, options: dict[str, object], said: str
+) -> None:
+    labels, path = np.random.default_rng(0).integers(0, 151, (24, 32), np.uint8), tmp_path / f"labels.{ending}"
+    Image.fromarray(labels).save(path, **options)
+    if said:
+        with pytest.raises(InputError, match=said):
+            images.read_labels(path)
+    else:
+        assert (images.read_labels(path) == labels).all()
+
+
+def test_a_palette_shows_labels_as_colours_and_no_other_greys(tmp_path: Path) -> None:
+    """Tools that shrink files number the greys of a label map anew."""
+    indices = np.arange(4, dtype=np.uint8).repeat(8).reshape(4, 8)
+    for name, palette in (
+        ("colours", [[9, 9, 9], [200, 0, 0], [0, 0, 9], [1, 2, 3]]),
+        ("greys", [[n] * 3 for n in (0, 2, 3, 7)]),
+    ):
+        image = Image.fromarray(indices, "P")
+        image.putpalette(np.array(palette, np.uint8).tobytes())
+        image.save(tmp_path / f"{name}.png")
+    assert (images.read_labels(tmp_path / "colours.png") == indices).all()
+    with pytest.raises(InputError, match=r"greys\.png: a label map with a palette of greys other than their indices"):
+        images.read_labels(tmp_path / "greys.png")
 
 
 # Sources
@@ -248,10 +304,23 @@ def test_a_bad_manifest_row_is_named(
         ),
         (
             {"path": "a/0.png", "city": "$\\frac$"},
-            "is no name; allowed: a first character other than = + - @, and no $",
+            "is no name; allowed: a first character other than = + - @, and none of $ < > &",
         ),
+        ({"path": "a/0.png", "city": "a</script><script>alert(1)</script>"}, "is no name; allowed:"),
+        ({"path": "a/0.png", "city": "a&lt;img src=x onerror=alert(1)&gt;"}, "is no name; allowed:"),
+        ({"path": "a/0.png", "city": "\u200b\u3164"}, "is no name; allowed:"),
     ],
-    ids=["a row more", "escape sequence", "link to itself", "no file", "formula", "mathematics"],
+    ids=[
+        "a row more",
+        "escape",
+        "link to itself",
+        "no file",
+        "formula",
+        "mathematics",
+        "HTML",
+        "encoded HTML",
+        "blank",
+    ],
 )
 def test_a_manifest_that_means_harm_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str], row: dict[str, str], said: str
@@ -330,6 +399,101 @@ def test_a_manifest_without_a_column_is_refused(project: Path, capsys: pytest.Ca
     assert status == 1 and "column city is missing; required: path, city; found: path, spot" in error
 
 
+def test_names_that_look_alike_are_one_city_or_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = two_cities(project / "photographs")
+    cities = ["K\u00f6ln", "Ko\u0308ln", "K\u00f6\u200bln", "K\u00f6ln\u00a0", " K\u00f6ln", "Ko\u0308ln"]
+    rows = [{"path": f"a/{number}.png", "city": city, "spot": city[:3]} for number, city in enumerate(cities)]
+    rows += [{"path": f"b/{number}.png", "city": "S\u00e3o  Paulo"} for number in range(6)]
+    chosen = ["Ko\u0308ln", "Sa\u0303o Paulo"]
+    assert acquire(manifest(root, rows), "manifest", capsys, cities=chosen) == (0, "")
+    table = files.read_table("data/acquire/manifest.csv")
+    assert table["city"].tolist() == ["K\u00f6ln"] * 6 + ["S\u00e3o Paulo"] * 6
+    assert "K\u00f6l" in set(table["spot"]) and "Ko\u0308" not in set(table["spot"])
+    for first, second in (("boston", "Boston"), ("Boston", "B\u043eston"), ("Coeur d'Alene", "Coeur d\u2019Alene")):
+        rows = [{"path": f"{city}/{number}.png", "city": first} for city in "ab" for number in range(6)]
+        rows[-1]["city"] = second
+        status, error = acquire(manifest(root, rows), "manifest", capsys)
+        assert status == 1 and f"city: {first!a} and {second!a} look alike; allowed: one spelling" in error
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["path,city,spot,city", "a/0.png,a,s,USA"], "column city stands there 2 times; allowed: once"),
+        (["path,city,City ", "a/0.png,a,USA"], "column city stands there 2 times; allowed: once"),
+        (["path,city,spot", "a/0.png,Boston, USA,s"], "row 2: 4 fields, and 3 in the header; allowed: as many"),
+        (["path;city;spot", "a/0.png;a"], "row 2: 2 fields, and 3 in the header; allowed: as many"),
+        (
+            ["path;city;lat", "a/0.png;a;41,4"],
+            "row 2: lat is '41,4'; allowed: degrees from -90 to 90 with a decimal point",
+        ),
+    ],
+)
+def test_a_manifest_whose_columns_are_not_clear_is_refused(tmp_path: Path, lines: list[str], said: str) -> None:
+    picture(tmp_path / "a" / "0.png")
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=re.escape(said)):
+        sources.from_manifest(tmp_path, "m.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_manifests_that_other_programs_wrote_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = tmp_path / "photographs"
+    top = root if separator == "," else tmp_path / "link"
+    (tmp_path / "link").symlink_to(root)
+    for name in ("0", "1", "2", "ru\u00e9 3", "4"):
+        picture(root / "cafe\u0301" / f"{name}.png")
+    nfc = "caf\u00e9"
+    given = [f"{nfc}\\0.png", f"{root}/{nfc}/1.png", f"{top}/{nfc}/2.png", f"{nfc}/rue\u0301 3.png"]
+    given.append(f"~/photographs/{nfc}/4.png")
+    lines = [separator.join(row) for row in (["Path", " City"], *([path, '"a, b; c"'] for path in given))]
+    (root / "m.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    found = sources.from_manifest(top, "m.csv")
+    assert [photograph.path for photograph in found] == [
+        f"cafe\u0301/{name}.png" for name in ("0", "1", "2", "ru\u00e9 3", "4")
+    ]
+    assert {photograph.city for photograph in found} == {"a, b; c"}
+
+
+def test_bytes_in_a_parquet_manifest_are_text_or_refused(tmp_path: Path) -> None:
+    def read(**columns: object) -> list[sources.Photograph]:
+        parquet.write_table(pa.table(columns), tmp_path / "m.parquet")
+        return sources.from_manifest(tmp_path, "m.parquet")
+
+    picture(tmp_path / "0.png")
+    (found,) = read(path=pa.array([b"0.png"]), city=pa.array(["K\u00f6ln".encode()]).dictionary_encode(), heading=[90])
+    assert (found.path, found.city, found.heading) == ("0.png", "K\u00f6ln", "90")
+    for value in (b"\xff", ["a"], {"a": 1}, True):
+        with pytest.raises(InputError, match=r"row 2: city is .*; allowed: text in UTF-8, or a number"):
+            read(path=["0.png"], city=[value])
+
+
+def test_all_bad_files_are_named_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = two_cities(project / "photographs", each=9)
+    for number in range(7):
+        emptied(root / "a" / f"{number}.png")
+    status, error = acquire(root, "folder", capsys)
+    assert (
+        status == 1 and error.count("empty (0 bytes)") == 5 and "a/4.png: empty" in error and "7 faults in all" in error
+    )
+    rows = [{"path": f"a/{number}.png", "city": "a" * (number != 8)} for number in range(8, 11)]
+    status, error = acquire(manifest(root, rows), "manifest", capsys)
+    assert "row 2: city is empty" in error and "row 3: a/9.png: no such" in error and "row 4: a/10.png" in error
+    assert status == 1 and "3 faults in all" in error and not list(Path("data").iterdir())
+
+
+def test_a_world_whose_cities_name_no_folders_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = (PROFILES.parent / "worlds" / "default.yaml").read_text()
+    first = yaml.safe_load(world)["cities"][0]
+    for name in ("<b>", "../../b", ".b"):
+        Path("world.yaml").write_text(world.replace(first, f'"{name}"'))
+        status, error = acquire(project / "world.yaml", "render", capsys)
+        assert status == 1 and f"world.yaml: city: '{name}' " in error
+
+
 def test_cities_can_be_chosen(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = two_cities(project / "photographs")
     for number in range(5):
@@ -379,6 +543,11 @@ def test_every_profile_is_allowed(profile: str) -> None:
         ("segment.csail.encoder", "../../.bashrc", "segment.csail.encoder is '../../.bashrc'; allowed: a path inside"),
         ("segment.onnx.model", "/etc/passwd", "segment.onnx.model is '/etc/passwd'; allowed: a path inside"),
         ("register.prefix", "a\x1b[2J", "register.prefix: 'a\\x1b[2J' has the character '\\x1b'"),
+        ("register.prefix", "a&lt;b", "register.prefix is 'a&lt;b'; allowed: a text without < > and &"),
+        ("tracking.experiment", "<b>", "tracking.experiment: '<b>' has a character of HTML"),
+        ("segment.merge", {"<b>": "wall"}, "segment.merge: '<b>' has a character of HTML"),
+        ("acquire.cities", ["a&b"], "acquire.cities: 'a&b' is no name"),
+        ("acquire.path", "~/photographs", "acquire.path is '~/photographs'; allowed: a path without ~"),
         ("tracking.address", "http://me:hunter2@example.org", "tracking.address has a password in it"),
     ],
 )
@@ -413,8 +582,9 @@ def test_a_number_too_long_to_show_is_refused() -> None:
         ("[" * 200_000 + "]" * 200_000, "RecursionError"),
         ("!!python/object/apply:os.system [touch x]", "ConstructorError"),
         ("!!timestamp x", "AttributeError"),
+        ("a: {b: 1, c: 2, b: 3}", "line 1: key 'b' stands twice in one mapping"),
     ],
-    ids=["itself", "nine of nine of nine", "deep", "code", "no time"],
+    ids=["itself", "nine of nine of nine", "deep", "code", "no time", "a key twice"],
 )
 def test_yaml_that_means_harm_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
@@ -457,6 +627,8 @@ def test_use_writes_a_profile_with_changes(project: Path, capsys: pytest.Capture
     assert cli.main(["use", "demo"]) == 0 and Path("params.yaml").read_text() == DEMO
     assert cli.main(["use", "demo", "train.epochs=7", "acquire.cities=[a, b]"]) == 0
     assert parser.load().train.epochs == 7 and parser.load().acquire.cities == ("a", "b")
+    assert cli.main(["use", "demo", "acquire.path=~/photos"]) == 0
+    assert parser.load().acquire.path == str(Path("~/photos").expanduser())
     before = Path("params.yaml").read_text()
     for wrong in (
         ["dem"],
@@ -477,6 +649,18 @@ def test_weights_that_are_no_safetensors_are_refused_and_never_unpickled(tmp_pat
     torch.save({"weight": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"vgg11\.safetensors: no safetensors file"):
         checkpoints.read_tensors(path)
+
+
+def test_weights_are_finite_and_of_the_networks_type() -> None:
+    network = networks.build("simpler", classes=2, size=64)
+    tensors = {name: value.half() for name, value in network.state_dict().items()}
+    checkpoints.load_weights(network, tensors, "given.safetensors")
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+    for number in (torch.nan, torch.inf):
+        tensors["features.0.bias"][0] = number
+        said = r"given\.safetensors: NaN or infinity in 1 weight\(s\): features\.0\.bias"
+        with pytest.raises(InputError, match=said):
+            checkpoints.load_weights(network, tensors, "given.safetensors")
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:

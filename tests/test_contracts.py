@@ -6,13 +6,19 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Callable
+from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.Image import Resampling
 
+from citylens.acquire import stage as acquire
 from citylens.errors import InputError
 from citylens.io import files, images
 from citylens.nets import masks
@@ -28,6 +34,12 @@ SPOTS, VIEWS = 5, 2
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 
 
+def drawn(generator: np.random.Generator) -> np.ndarray:
+    """A label map of squares of 8 px, half of them building or sky."""
+    labels = generator.choice([2, 2, 2, 3, 3, 5, 7, 13, 21, 44, 126], (8, 10)).astype(np.uint8)
+    return labels.repeat(8, axis=0).repeat(8, axis=1)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of every stage that has a contract, for two cities with five spots of two views."""
@@ -40,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name = f"{city}-{place}"
             path, labels = f"images/{city}/{place}.jpg", f"labels/{city}/{place}.png"
             images.write_jpeg(root / "data/acquire" / path, generator.integers(0, 256, (64, 80, 3), np.uint8), 90)
-            images.write_png(root / "data/acquire" / labels, generator.integers(0, 151, (64, 80), np.uint8))
+            images.write_png(root / "data/acquire" / labels, drawn(generator))
             header = images.read_header(root / "data/acquire" / path)
             rows.append(
                 {
@@ -170,9 +182,79 @@ def test_a_warning_is_told_and_written_and_two_runs_are_equal(
     (warned,) = [found for found in json.loads(written[0])["expectations"] if not found["success"]]
     assert (warned["expectation"], warned["rows"], warned["unexpected"]) == ("no file is there twice", 20, 2)
     assert [row["path"] for row in warned["first"]] == ["images/east/0.jpg", "images/east/1.jpg"]
-    line = 'images: expectation "no file is there twice" (expect_column_values_to_be_unique on manifest_sha256) failed'
-    told = f"citylens validate images: warning: {line} for 2 of 20 rows; first: images/east/0.jpg (manifest_sha256: "
+    line = 'images: expectation "no file is there twice" (expect_column_values_to_be_null on copy) failed'
+    told = f"citylens validate images: warning: {line} for 2 of 20 rows; first: images/east/0.jpg (copy: images/east/1.jpg)"
     assert told in capfd.readouterr().err
+
+
+def test_a_file_of_two_cities_is_critical_and_both_are_named(study: Path, plan: Settings) -> None:
+    first = files.read_table(MANIFEST).loc[3]
+    for row, city, place in ((12, "west", 2), (4, "east", 4)):
+        shutil.copy("data/acquire/images/east/3.jpg", f"data/acquire/images/{city}/{place}.jpg")
+        change(MANIFEST, row, sha256=first["sha256"])
+    message = refused(
+        plan,
+        "images",
+        '"no file is of two cities" (expect_column_values_to_be_null on copy_elsewhere) failed for 3 of 20 rows',
+        "first: images/east/3.jpg (copy_elsewhere: here of east; of west: images/west/2.jpg)",
+    )
+    assert len(message.splitlines()) == 2
+
+
+def turned(path: Path, image: np.ndarray, orientation: int) -> None:
+    """Write an image and a tag by which viewers turn it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_a_map_is_turned_with_its_photograph_or_the_question_is_open(
+    study: Path, plan: Settings, capfd: pytest.CaptureFixture[str], orientation: int
+) -> None:
+    drawn = np.zeros((64, 96), np.uint8)
+    drawn[:8, :40] = 150  # in a corner, so that every turn shows
+    for city, place in product(CITIES, range(5)):
+        own = np.full_like(drawn, 10 * place + CITIES.index(city))  # No two photographs are alike.
+        turned(study / f"photos/{city}{place}.png", np.dstack([drawn, own, own]), orientation)
+        images.write_png(study / f"photos/map-{city}{place}.png", drawn)
+    rows = [
+        {"path": f"{city}{place}.png", "city": city, "labels": f"map-{city}{place}.png"}
+        for city in CITIES
+        for place in range(5)
+    ]
+    files.write_table(study / "photos/manifest.csv", pd.DataFrame(rows))
+    settings = dataclasses.replace(plan.acquire, source="manifest", path=str(study / "photos"))
+    said, quarter = "EXIF orientation", orientation > 4
+    for convention in ("stored", "shown"):
+        whole = dataclasses.replace(plan, acquire=dataclasses.replace(settings, labels_orientation=convention))
+        acquire.run(whole)
+        if convention == "shown" and quarter:
+            refused(whole, "images", "label maps are as wide as their images")
+        else:
+            validate.run(whole, "images")
+        told = capfd.readouterr().err
+        assert (f"{said} {orientation}: its map is taken as one of the image turned upright" in told) == (
+            convention == "shown" and orientation > 1
+        )
+        shown, labels = (
+            read(study / f"data/acquire/{name}")
+            for read, name in ((images.read_rgb, "east0.png"), (images.read_labels, "map-east0.png"))
+        )
+        fits = shown.shape[:2] == labels.shape and ((shown[..., 0] == 150) == (labels == 150)).all()
+        assert fits == (convention == "stored" or orientation == 1)
+        shutil.rmtree("reports/validate", ignore_errors=True)
+
+
+def test_a_map_with_a_tag_of_its_own_is_turned_by_it(tmp_path: Path) -> None:
+    drawn = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    for name in ("map.png", "map.tiff"):
+        turned(tmp_path / name, drawn, 6)
+        for photograph in (1, 3):
+            assert (images.read_labels(tmp_path / name, orientation=photograph) == np.rot90(drawn, -1)).all()
+        header = images.read_header(tmp_path / name)
+        assert (header.width, header.height, header.orientation) == (6, 8, 6)
 
 
 def test_a_truncated_file_is_named_and_the_earlier_result_stays(study: Path, plan: Settings) -> None:
@@ -249,14 +331,23 @@ def test_a_link_is_inside_where_it_leads_into_a_dvc_cache(study: Path) -> None:
     assert [facts["decodes"] for facts in found] == ["yes", None, None, None]
 
 
-def test_a_value_in_the_pages_runs_no_script(study: Path, plan: Settings) -> None:
-    harm = '<img src=x onerror="alert(1)">'
+def test_a_value_or_a_note_in_the_pages_is_text_and_runs_no_script(study: Path, plan: Settings) -> None:
+    harm, text = '<img src=x onerror="alert(1)"> R&D', '&lt;img src=x onerror="alert(1)"&gt; R&amp;D'
     change(MANIFEST, 0, codec=harm)
+    suite = json.loads(Path("suites/images.json").read_text())
+    for one in suite["expectations"]:
+        one["notes"] = f"{harm} {one['notes']}"
+        one["description"] += " <b>"
+    suite["meta"]["rows"] += " <b>"
+    Path("suites/images.json").write_text(json.dumps(suite))
     refused(plan, "images", "codecs are as the manifest says")
-    (page,) = [path for path in Path(".citylens/data_docs/images").rglob("*.html") if harm in path.read_text()]
-    head = page.read_text().partition("<head>")[2]
-    assert head.startswith('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src')
-    assert "script-src" not in head
+    pages = [path.read_text() for path in sorted(Path(".citylens/data_docs/images").rglob("*.html"))]
+    assert all("<img src=x" not in page and "<b>" not in page and "&amp;lt;" not in page for page in pages)
+    assert [(text in page, text.replace('"', "&quot;") in page) for page in pages] == [(False, True), (True, False)]
+    for page in pages:
+        head = page.partition("<head>")[2]
+        assert head.startswith('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src')
+        assert "script-src" not in head
 
 
 def test_known_cities(study: Path, plan: Settings) -> None:
@@ -396,6 +487,67 @@ def test_coverage(study: Path, plan: Settings) -> None:
     assert '"coverage is as the label maps have it"' in message
 
 
+def test_one_object_everywhere(study: Path, plan: Settings) -> None:
+    """As a network gives it whose numbers are broken; a few pixels differ."""
+    labels = np.ones_like(np.load(LABELS))
+    labels[0, 0] = 2
+    files.write_array(LABELS, labels)
+    files.write_table(SEGMENT_INDEX, files.read_table(SEGMENT_INDEX).assign(coverage=1.0))
+    message = refused(plan, "segmentation", '"no object is nearly everywhere"', "(largest_share: 0.99")
+    assert len(message.splitlines()) == 2
+
+
+def blurred(labels: np.ndarray, factor: float, how: Resampling) -> np.ndarray:
+    """Resize a label map as if it were a photograph, and back."""
+    height, width = labels.shape
+    resized = Image.fromarray(labels).resize((round(width * factor), round(height * factor)), how)
+    return np.asarray(resized.resize((width, height), Resampling.NEAREST))
+
+
+def through_jpeg(labels: np.ndarray) -> np.ndarray:
+    stream = BytesIO()
+    Image.fromarray(np.roll(labels, 3, axis=(0, 1))).save(stream, "JPEG")  # its blocks have 8 px too
+    return np.minimum(np.asarray(Image.open(stream)), 150)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expectation", "said"),
+    [
+        (lambda labels: labels - 1, "labels are ADE20K's numbers", "numbered from 0, not from 1"),
+        (lambda labels: labels + 1, "labels are ADE20K's numbers", "numbered from 2, not from 1"),
+        (lambda labels: labels % 20 + 60, "labels are ADE20K's numbers", "as if from another list: 0% of the labelled"),
+        (lambda labels: blurred(labels, 0.7, Resampling.BILINEAR), "no label map looks resampled", "only as edges"),
+        (lambda labels: blurred(labels, 1.6, Resampling.BICUBIC), "no label map looks resampled", "only as edges"),
+        (through_jpeg, "no label map looks resampled", "labels only as edges thinner than 2 px"),
+        (lambda labels: blurred(labels, 0.7, Resampling.NEAREST), "", ""),
+    ],
+)
+def test_label_maps_that_look_wrong_are_warned_of(
+    study: Path,
+    plan: Settings,
+    capfd: pytest.CaptureFixture[str],
+    spoil: Callable[[np.ndarray], np.ndarray],
+    expectation: str,
+    said: str,
+) -> None:
+    """In one city only; the other city's label maps are right."""
+    for path in Path("data/acquire/labels/west").iterdir():
+        images.write_png(path, spoil(images.read_labels(path)))
+    check(plan, "images")
+    told = capfd.readouterr().err.splitlines()
+    assert [line.split('"')[1] for line in told] == [expectation] * bool(said)
+    assert all("failed for 10 of 20 rows; first: images/west/0.jpg" in line and said in line for line in told)
+
+
+def test_a_label_map_as_jpeg_is_refused(study: Path, plan: Settings) -> None:
+    path = Path("data/acquire/labels/east/1.png")
+    Image.open(path).save(path, "JPEG", quality=100)
+    said = "a label map as JPEG, which changes labels at edges; allowed: PNG, BMP, or TIFF"
+    refused(
+        plan, "images", '"every label map decodes"', f"1 of 20 rows; first: images/east/1.jpg (labels_decode: {said}"
+    )
+
+
 def test_label_maps_of_other_images(study: Path, plan: Settings) -> None:
     table = files.read_table(SEGMENT_INDEX)
     files.write_table(SEGMENT_INDEX, table.assign(id=table["id"].to_numpy()[::-1]))
@@ -455,7 +607,7 @@ def test_what_is_logged(study: Path, plan: Settings) -> None:
     assert logged.metrics == {
         "masks_expectations": 23,
         "masks_warnings": 0,
-        "segmentation_expectations": 12,
+        "segmentation_expectations": 13,
         "segmentation_warnings": 0,
     }
     reports = [f"reports/validate/{suite}.json" for suite in ("masks", "segmentation")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,19 @@ def test_dvc_shows_the_experiments_with_their_metrics(study: Clone) -> None:
     assert set(shown) == set(RATES)
     for name, data in shown.items():
         assert data["params"]["params.yaml"]["data"]["train"]["learning_rate"] == RATES[name]
-        accuracy = data["metrics"]["reports/train/simpler-0/scores.json"]["data"]["accuracy"]
-        (run,) = _runs(study.folder, f"tags.`dvc.experiment` = '{name}' AND tags.`citylens.name` = 'train@simpler-0'")
-        assert run.data.metrics["test_accuracy"] == accuracy
+        accuracy = data["metrics"]["reports/report/summary.json"]["data"]["accuracy"]
+        (above,) = _runs(study.folder, f"tags.`citylens.stage` = 'report' AND tags.`dvc.experiment` = '{name}'")
+        networks = [value for metric, value in above.data.metrics.items() if metric.startswith("accuracy simpler")]
+        assert accuracy == pytest.approx(sum(networks) / len(networks))
+
+
+def test_the_table_that_the_docs_recommend_can_be_read(study: Clone) -> None:
+    page = (study.folder / "docs/operations/remotes.md").read_text()
+    command = next(line for line in page.splitlines() if line.startswith("dvc exp show"))
+    head, *_ = study.run(*shlex.split(command), "--md").splitlines()
+    columns = [name.strip() for name in head.split("|")[1:-1]]
+    assert columns[:2] == ["Experiment", "accuracy"] and columns[-1] == "train.learning_rate"
+    assert len(columns) <= 6 and len(head) < 130
 
 
 def test_the_workspace_is_one_study_too(study: Clone) -> None:

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from citylens.nets.names import split_key
-from citylens.report import mask_figures, network_figures
+from citylens.report import fonts, mask_figures, network_figures
 from citylens.report.figure_style import city_colours, network_colours, png
 
 CITIES = ("a", "b", "c")
@@ -150,3 +150,32 @@ def test_png_has_the_same_bytes_twice_and_a_white_ground() -> None:
     assert first == second and b"tIME" not in first
     image = Image.open(io.BytesIO(first))
     assert image.mode == "P" and image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def named(city: str) -> bytes:
+    table = pd.DataFrame({"actual": [city], "predicted": [city], "images": [3]})
+    return png(network_figures.confusion({"vgg11-0": table}, (city,)))
+
+
+def test_names_in_any_script_are_letters_and_not_boxes(capfd: pytest.CaptureFixture[str]) -> None:
+    """Two names of one length differ, which two rows of boxes would not."""
+    for names in (
+        ("東京", "大阪"),
+        ("서울", "부산"),
+        ("ไทย", "เลย"),
+        ("दिल्ली", "पुणे"),
+        ("አዲስ", "ጎንደር"),
+        ("القاهرة", "الرباط"),
+    ):
+        assert len({named(name) for name in names}) == 2
+    assert capfd.readouterr() == ("", "")
+    assert fonts.stand_ins(frozenset("São Paulo, Москва, תל אביב, 0.5 ✗\n")) == ()
+
+
+def test_a_name_that_no_font_shows_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fonts, "_font_files", list)
+    named("ㄅㄆ"), named("ㄅㄆ")
+    said = "citylens report: warning: no font here shows ㄅ ㄆ; figures have boxes there. Fonts for most scripts: `apt install"
+    assert capfd.readouterr().err.count(said) == 1

@@ -20,12 +20,12 @@ from citylens.errors import InputError
 from citylens.gate import comparison, verdict
 from citylens.io import md5s
 from citylens.nets.names import JOINT
-from citylens.report.metrics import COLUMNS, metric_table
+from citylens.report.metrics import COLUMNS, metric_table, spot_table
 from citylens.settings import parser
 from citylens.settings.schema import Rule
 
 ROOT = Path(__file__).parents[1]
-T4, T4_HALF = 2.1318, 2.7764  # Student's quantiles with 4 degrees of freedom, 0.95 and 0.975, from printed tables
+T2, T2_HALF = 2.9200, 4.3027  # Student's quantiles with 2 degrees of freedom, 0.95 and 0.975, from printed tables
 
 
 def side(values: dict[str, list[float]], weights: str = "", metric: str = "m", row: str = "") -> pd.DataFrame:
@@ -67,17 +67,17 @@ def test_verdicts_of_a_single_number(direction: str, now: float, verdict: str) -
     assert line["allowed"] == 0.02
 
 
-BASE = {"a": [0.8, 0.9], "b": [0.7, 0.8]}  # every spread is 0.005, pooled over two networks and two sides 4 * 0.005 / 4
+BASE = {"a": [0.8, 0.9], "b": [0.7, 0.8]}  # every sum of squares is 0.005, pooled over two networks 2 * 0.005 / 2
 
 
 @pytest.mark.parametrize(
     ("drop", "direction", "quantile", "verdict"),
     [
-        (0.11, "higher", T4, "ok"),
-        (0.12, "higher", T4, "regression"),
-        (-0.12, "higher", T4, "better"),
-        (0.12, "same", T4_HALF, "ok"),
-        (0.15, "same", T4_HALF, "changed"),
+        (0.15, "higher", T2, "ok"),
+        (0.16, "higher", T2, "regression"),
+        (-0.16, "higher", T2, "better"),
+        (0.22, "same", T2_HALF, "ok"),
+        (0.23, "same", T2_HALF, "changed"),
     ],
 )
 def test_what_the_seeds_do_by_themselves_is_allowed(drop: float, direction: str, quantile: float, verdict: str) -> None:
@@ -94,13 +94,66 @@ def test_networks_that_were_not_trained_anew_have_no_noise() -> None:
     line = judged(side(BASE, "w"), side(now, "w"))
     assert (line["allowed"], line["verdict"]) == (0.01, "regression")
     assert judged(side(BASE, "w"), side(now, "v"))["verdict"] == "ok"
+    assert judged(side(now, "w"), side(BASE, "w"))["verdict"] == "changed"  # the same networks cannot become better
+    for base, expected in (("w", "regression"), ("v", "ok")):
+        line = judged(side(BASE, base), side(now, "w"), rule(noise="any"))
+        assert line["verdict"] == expected
+
+
+def test_a_regression_does_not_widen_what_is_allowed() -> None:
+    """One network fell by 0.4 and the other by nothing; the seeds now lie 0.6 apart."""
+    now = {"a": [0.1, 0.7], "b": [0.7, 0.8]}
+    allowed = judged(side(BASE), side({unit: some[::-1] for unit, some in BASE.items()}))["allowed"]
+    line = judged(side(BASE), side(now))
+    assert line["allowed"] == allowed and line["verdict"] == "regression"
+
+
+def test_the_same_seeds_are_compared_run_by_run() -> None:
+    now = {unit: [value - 0.02 for value in some] for unit, some in BASE.items()}
+    line = judged(side(BASE, "w"), side(now, "v"), rule(noise="other seeds"))
+    assert (line["allowed"], line["verdict"], line["note"]) == (0.01, "regression", "the same seeds, run by run")
+    other = side(now, "v").assign(run=["a-2", "a-3", "b-2", "b-3"])
+    assert judged(side(BASE, "w"), other, rule(noise="other seeds"))["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("base", "now", "verdict"),
+    [(0.3, 0.02, "ok"), (0.3, 0.01, "regression"), (0.3, -0.2, "regression"), (0.01, -0.2, "ok"), (-0.1, 0.3, "ok")],
+)
+def test_what_is_above_must_stay_above(base: float, now: float, verdict: str) -> None:
+    line = judged(side({"": [base]}), side({"": [now]}), rule("above", noise="none"))
+    assert line["verdict"] == verdict
+
+
+def test_spots_count_as_wholes() -> None:
+    """Of two spots with ten images each, one network names right 10 and 0, then 0 and 10: 1 and -1 about their mean."""
+    runs = pd.DataFrame(
+        [(f"{unit}-{run}", spot, 10, 10 * (run == spot)) for unit in "ab" for run in (0, 1) for spot in (0, 1)],
+        columns=["run", "spot", "images", "right"],
+    )
+    base = side({"a": [0.5, 0.5], "b": [0.5, 0.5]}, metric="accuracy")
+    table = comparison.compare(base, base, [rule(metric="accuracy")], 0.05, runs)
+    # A run's deviations at the spots are 0.5 and -0.5, of variance 0.5; two runs, of which one is free, over two spots.
+    error, freedom_1 = math.sqrt(0.5), 6.3138
+    assert table["allowed"].tolist() == [pytest.approx(0.01 + freedom_1 * error, abs=1e-3)]
+
+
+def test_ar_of_twins_takes_the_spread_between_networks() -> None:
+    units = {name: [value] for name, value in zip("abcd", (0.2, 0.3, 0.3, 0.4), strict=True)}
+    base = side(units).assign(run=[f"{name}-0{JOINT}{name}-1" for name in units])
+    line = judged(base, base.assign(run=base["run"] + "x"))
+    assert line["allowed"] == pytest.approx(0.01 + 2.3534 * math.sqrt(0.02 / 3 * 2 / 4), abs=1e-4)  # t(0.95, 3)
+
+
+def test_a_value_that_neither_side_has_is_said() -> None:
+    line = judged(side({"a": [math.nan]}), side({"a": [math.nan]}))
+    assert (line["verdict"], line["note"]) == ("ok", "no value in either")
 
 
 def test_a_third_seed_beside_two_that_stayed() -> None:
     """Of the mean of two and the mean of three with the two in common, the change varies by 1/2 + 1/3 - 2 * 2 / 6 = 1/6."""
     line = judged(side({"a": [0.5, 0.7]}, "w"), side({"a": [0.5, 0.7, 0.9]}, "w"))
-    spread = 0.08 / 2  # of the three, each once
-    assert line["allowed"] == pytest.approx(0.01 + 2.91999 * math.sqrt(spread / 6), abs=1e-4)  # t(0.95, 2)
+    assert line["allowed"] == pytest.approx(0.01 + 6.3138 * math.sqrt(0.02 / 6), abs=1e-4)  # t(0.95, 1)
 
 
 def test_chance_is_shared_by_metrics_and_rows() -> None:
@@ -109,8 +162,8 @@ def test_chance_is_shared_by_metrics_and_rows() -> None:
     both = pd.concat(parts)
     table = comparison.compare(both, both, [rule(), rule(metric="n")], 0.05).set_index(["metric", "row"])
     error = math.sqrt(0.005 / 2)
-    assert table.loc[("n", ""), "allowed"] == pytest.approx(0.01 + T4_HALF * error, abs=1e-4)
-    assert table.loc[("m", "x"), "allowed"] == pytest.approx(0.01 + 2.7515 * error, abs=1e-3)  # t(0.9875, 8)
+    assert table.loc[("n", ""), "allowed"] == pytest.approx(0.01 + T2_HALF * error, abs=1e-4)
+    assert table.loc[("m", "x"), "allowed"] == pytest.approx(0.01 + 3.4954 * error, abs=1e-3)  # t(0.9875, 4)
 
 
 def test_other_seeds_alone_turn_few_gates_red() -> None:
@@ -133,8 +186,8 @@ def test_other_seeds_alone_turn_few_gates_red() -> None:
 def test_pairs_that_share_a_network_count_as_half_as_many_networks() -> None:
     units = {f"{one}{JOINT}{other}": [0.3, 0.4] for one, other in ("ab", "ac", "ad", "bc", "bd", "cd")}
     line = judged(side(units), side(units))
-    # the spread of each is 0.005; 12 degrees of freedom shrink to 4, six pairs to two
-    assert line["allowed"] == pytest.approx(0.01 + T4 * math.sqrt(0.005 / 2), abs=1e-4)
+    # the spread of each is 0.005; of four networks three are free, and six pairs count as two
+    assert line["allowed"] == pytest.approx(0.01 + 2.3534 * math.sqrt(0.005 / 2), abs=1e-4)
 
 
 def test_missing_and_new_are_said() -> None:
@@ -168,22 +221,30 @@ def results(networks: str, seeds: tuple[int, ...]) -> SimpleNamespace:
     """The results of all stages, as far as metrics are made from them; values are counted from 0."""
     keys = [f"{network}-{seed}" for network in networks for seed in seeds]
     ratios = [
-        ("alder", *key.split("-"), name, 0.1 * (place + 1) * (name != "sky") + 0.2, int(name != "rare"))
+        ("alder", *key.split("-"), name, 0.1 * (place + 1) * (name != "sky") + 0.2, int(name != "rare"), 6, 100)
         for place, key in enumerate(keys)
         for name in ("sky", "road", "rare")
     ]
     pairs = [
-        (first, second, "initialisation" if first[0] == second[0] else "architecture", float(place))
+        (first, second, "initialisation" if first[0] == second[0] else "architecture", float(place), 6 - (place == 1))
         for place, (first, second) in enumerate(combinations(keys, 2))
     ]
+    images = pd.DataFrame({"city": ["alder"] * 4 + ["birch"] * 2, "spot": [1, 1, 2, 2, 3, 3]})
     return SimpleNamespace(
         keys=keys,
-        scores={key: {"accuracy": 0.5 + place, "loss": place} for place, key in enumerate(keys)},
-        ratios=pd.DataFrame(ratios, columns=["city", "network", "seed", "object", "ratio", "kept"]),
-        all_pairs=pd.DataFrame(pairs, columns=["first", "second", "kind", "residual"]),
+        test=images,
+        splits=pd.DataFrame({"split": ["test", "test", "training"], "images": [4, 2, 20]}),
+        scores={
+            key: {"accuracy": 0.5 + place, "loss": place, "majority_accuracy": 0.75, "images": 6}
+            for place, key in enumerate(keys)
+        },
+        histories={key: pd.DataFrame({"training_loss": [0.7, 0.6, 0.1 * place]}) for place, key in enumerate(keys)},
+        explained=dict.fromkeys(keys, images.assign(predicted=["alder"] * 3 + ["birch"] * 3)),
+        ratios=pd.DataFrame(ratios, columns=["city", "network", "seed", "object", "ratio", "kept", "images", "total"]),
+        all_pairs=pd.DataFrame(pairs, columns=["first", "second", "kind", "residual", "images"]),
         dead=dict.fromkeys(keys, 3),
         neighbours={key: {"neighbour_agreement": 0.9} if place else {} for place, key in enumerate(keys)},
-        segmentation={"coverage": 0.75},
+        segmentation={"coverage": 0.75, "images": 6},
         validation={"masks": {"success": True}, "splits": {"success": False}},
     )
 
@@ -203,8 +264,25 @@ def test_each_metric_is_one_value_per_network() -> None:
     means = found["mean R"].set_index(["row", "run"])["value"]
     assert means["alder", "b-0"] == pytest.approx((0.5 + 0.2) / 2)  # of the objects that are kept
     assert (found["R"]["pool"] == found["R"]["row"]).all()
-    single = table[table["run"] == ""].set_index("metric")["value"]
-    assert single.to_dict() == {"segmentation coverage": 0.75, "contract of masks": 1.0, "contract of splits": 0.0}
+    single = table[table["run"] == ""].set_index(["metric", "row"])["value"]
+    whole = {"segmentation coverage": 0.75, "contract of masks": 1.0, "contract of splits": 0.0}
+    assert single[:, ""].to_dict() == whole | {"pixels": 300}
+    counts = {"test": 6, "training": 20, "tested": 6, "explained": 6, "segmented": 6, "measured": 6, "compared": 5}
+    assert single["images"].to_dict() == counts
+    assert single["objects"].to_dict() == {"alder": 2}
+    assert single["pairs"].to_dict() == {"architecture": 4, "initialisation": 2}
+    assert found["above largest city"]["value"].tolist() == [-0.25, 0.75, 1.75, 2.75]
+    assert found["first training loss"]["value"].tolist() == [0.7] * 4
+    assert found["last training loss"]["value"].tolist() == pytest.approx([0, 0.1, 0.2, 0.3])
+    # Pairs are numbered a0-a1, a0-b0, a0-b1, a1-b0, a1-b1, b0-b1.
+    assert found["AR gap"][["run", "value"]].values.tolist() == [["a-0 and a-1", 2.5], ["b-0 and b-1", -2.5]]
+    assert found["AR order"]["value"].tolist() == [2.5, -2.5]
+
+
+def test_spots_are_sums_of_their_images() -> None:
+    table = spot_table(results("a", (0, 1)))
+    own = table[table["run"] == "a-1"].drop(columns="run").values.tolist()
+    assert own == [["alder/1", 2, 2], ["alder/2", 2, 1], ["birch/3", 2, 2]] and len(table) == 6
 
 
 @pytest.mark.parametrize(("seeds", "twins"), [((0, 1), 4), ((0, 1, 2), 4), ((3, 5, 7, 9), 8)])
@@ -324,6 +402,59 @@ def test_r_of_the_same_networks_may_not_move(history: Path, capsys: pytest.Captu
 def prepare_other_data(folder: Path) -> None:
     lock = folder / "dvc.lock"
     lock.write_text(lock.read_text().replace("d.dir", "e.dir"))
+
+
+def rendered(folder: Path, md5: str, **changes: str) -> None:
+    """Let dvc.lock say that the test data were rendered."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    world, code = changes.get("world", "w"), changes.get("code", "c")
+    deps = [{"path": "worlds/default.yaml", "md5": world}, {"path": "src/streetscenes", "md5": code}]
+    source = {"source": changes.get("source", "render"), "render": {"seed": changes.get("seed", "0")}}
+    pixels = [{"path": "data/acquire", "md5": f"acquired {md5}"}]
+    lock["stages"]["acquire"] = {
+        "cmd": "x",
+        "deps": deps,
+        "outs": pixels,
+        "params": {"params.yaml": {"acquire": source}},
+    }
+    size = {"params.yaml": {"prepare": {"size": changes.get("size", "96")}}}
+    lock["stages"]["prepare"] = {"cmd": "x", "deps": pixels, "params": size}
+    lock["stages"]["all"]["outs"][0]["md5"] = md5
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
+@pytest.mark.parametrize("name", ["world", "code", "seed", "size", "source"])
+def test_images_rendered_from_the_same_are_the_same(
+    history: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """On another processor, OpenCV renders other pixels from the same world, code and settings."""
+    rendered(history, "d.dir")
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qam", "base"], check=True)
+    rendered(history, "e.dir")
+    assert run() == 0
+    assert "other bytes than in base, as rendered on another processor" in capsys.readouterr().out
+    rendered(history, "e.dir", **{name: "other"})
+    assert run() == 2
+    assert "test data differ" in capsys.readouterr().err
+
+
+def test_photographs_are_the_same_only_with_the_same_bytes(history: Path) -> None:
+    rendered(history, "d.dir", source="folder")
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qam", "base"], check=True)
+    assert run() == 0
+    rendered(history, "e.dir", source="folder")
+    assert run() == 2
+
+
+def test_a_table_of_spots_that_is_none(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spots = history / "reports/report/spots.csv"
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for text, said in (("run,spot\n", "not a table of spots"), ("run,spot,images,right\na,b,1,1\na,b,1,1\n", "twice")):
+        spots.write_text(text)
+        subprocess.run(["git", "add", "-A"], check=True)
+        subprocess.run(["git", *identity, "commit", "-qm", "spots"], check=True)
+        assert run() == 2
+        assert said in capsys.readouterr().err
 
 
 def stale(folder: Path) -> None:

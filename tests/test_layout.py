@@ -37,7 +37,7 @@ INPUT_OUTPUT = {
         "transformers_parser",
         "scores",
     },
-    "report": {"stage", "inputs", "page", "figures"},
+    "report": {"stage", "inputs", "page", "figures", "fonts"},
     "nets": {"checkpoints"},
 }
 """Modules of a stage that read or write files, beside `stage` itself; all others only compute."""
@@ -85,6 +85,24 @@ def test_a_stage_has_one_name() -> None:
         own = stage.split("_")[0]
         allowed = {own, *({"data_docs"} if own == "validate" else {"index.html"} if own == "report" else set())}
         assert {path.split("/")[1] for path in paths} <= allowed
+
+
+def test_dvc_tells_settings_called_size_apart() -> None:
+    """DVC's run cache leaves out every key `size` or `nfiles` inside a section: it would restore results of another size."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+    def sizes(section: object, path: str) -> list[str]:
+        if not isinstance(section, dict):
+            return []
+        below = [name for key, value in section.items() for name in sizes(value, f"{path}.{key}")]
+        return [f"{path}.{key}" for key in section if key in ("size", "nfiles")] + below
+
+    assert sizes(values["segment"], "segment") == ["segment.onnx.size"]
+    for stage, entry in DVC.items():
+        named = entry.get("params", [])
+        cached = not any("cache" in str(out) or "persist" in str(out) for out in entry["outs"])
+        found = {size for name in named if name in values for size in sizes(values[name], name)}
+        assert not cached or found <= set(named), stage
 
 
 def test_computation_touches_nothing_outside() -> None:

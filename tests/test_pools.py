@@ -67,3 +67,28 @@ def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
     running.kill()
     running.wait()
     wait_for(lambda: not any(Path("/proc", path.name).exists() for path in tmp_path.iterdir()), "their end")
+
+
+LIMITED = """
+import multiprocessing.synchronize, os, sys
+from pathlib import Path
+from citylens.io import pools
+
+def refused(*_, **__):
+    raise OSError(38, "Function not implemented")
+
+if sys.argv[1] == "shm":
+    multiprocessing.synchronize.SemLock.__init__ = refused
+with pools.pool() as pool:
+    print(list(pool.map(abs, [-1, 2])), pools.apart(os.path.basename, Path("a/b"), 1 << 30, "time"))
+"""
+
+
+@pytest.mark.parametrize("lacking", ["tmp", "shm"])
+def test_pools_work_with_a_long_tmpdir_and_without_semaphores(tmp_path: Path, lacking: str) -> None:
+    """A scheduler's TMPDIR may be longer than a socket's name may be; a container may lack /dev/shm."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    variables = os.environ | ({"TMPDIR": str(long)} if lacking == "tmp" else {})
+    done = subprocess.run([sys.executable, "-c", LIMITED, lacking], capture_output=True, text=True, env=variables)
+    assert (done.stdout, done.stderr) == ("[1, 2] b\n", "")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from citylens import cli
 from citylens.errors import Incomparable, InputError
 from citylens.io import md5s
 from citylens.settings import parser
-from citylens.tracking import models, promotion, runs, stores
+from citylens.tracking import live, models, promotion, runs, stores
 from citylens.tracking.models import CHALLENGER, CHAMPION, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
@@ -44,11 +46,14 @@ class Project:
         data: str = "d.dir",
         code: str = "a",
         again: int = 1,
+        tags: Mapping[str, str] | None = None,
     ) -> str:
         """Registers a trained network; the version's number."""
         weights = self.folder / f"{len(list(self.folder.glob('*.safetensors')))}.safetensors"
         weights.write_bytes(os.urandom(64))
-        run = runs.begin(self.experiment, f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code})
+        run = runs.begin(
+            self.experiment, f"train@resnet18-{seed}", {DATA: data, "citylens.dvc.code": code, **(tags or {})}
+        )
         run.params({"train.keep": "last"})
         run.metrics({"validation_accuracy": 0.9}, step=1)
         run.metrics({"validation_accuracy": validation}, step=2)
@@ -59,8 +64,8 @@ class Project:
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         run.end("FINISHED")
         for _ in range(again):
-            tags = {"citylens.key": f"resnet18-{seed}", "citylens.seed": seed, "citylens.accuracy": accuracy}
-            models.register(self.experiment, MODEL, md5s.of(weights), tags)
+            named = {"citylens.key": f"resnet18-{seed}", "citylens.seed": seed, "citylens.accuracy": accuracy}
+            models.register(self.experiment, MODEL, md5s.of(weights), named)
         return str(max(self.numbers()))
 
     def numbers(self) -> list[int]:
@@ -147,6 +152,18 @@ def test_a_champion_of_other_test_data_is_not_compared(project: Project, capsys:
     assert "WARNING: the champion, version 1, was tested on" in capsys.readouterr().out
 
 
+def test_data_rendered_on_another_processor_are_compared(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    made = {runs.RENDERED_FROM: "world, code and settings"}
+    project.network(0.8, tags=made)
+    project.promote()
+    project.network(0.7, data="e.dir", tags=made)
+    assert project.promote() == 1
+    assert "regression" in capsys.readouterr().out
+    project.network(0.9, data="f.dir", tags={runs.RENDERED_FROM: "another world"})
+    with pytest.raises(Incomparable, match="version 3 on f"):
+        project.promote()
+
+
 def test_rollback_goes_back_one_by_one_and_is_logged(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     for place in range(3):
         project.network(0.7 + place / 10, code=str(place))
@@ -189,6 +206,7 @@ def test_a_promotion_that_died_in_the_middle(project: Project) -> None:
         project.promote()
     done = project.client.get_model_version(MODEL, "2").tags["citylens.promotion"]
     project.client.update_run(done, status="RUNNING")
+    project.client.set_tag(done, live.PROCESS, f"{platform.node()} 1 0.0")
     meant = runs.begin(project.experiment, "promote", {})
     meant.tags({"citylens.number": 3, "citylens.action": "promote", "citylens.model": MODEL})
     meant.tags({"citylens.from": "2", "citylens.to": "1", "citylens.reason": "x"})
@@ -230,6 +248,32 @@ def test_a_champion_that_changed_since_it_was_compared_is_left(
     with pytest.raises(Incomparable, match="another became champion meanwhile"):
         project.promote(version="3")
     assert project.aliases()[CHAMPION] == "2" and project.changes() == [("promote", "", "1")]
+
+
+@pytest.mark.parametrize("other", ["at work", "done", "given up", "dead", "of another model"])
+def test_a_change_on_another_machine_at_the_same_time(project: Project, other: str) -> None:
+    """Without a common lock: who sees that another has announced a change gives way, and the log stays true."""
+    project.network(0.7)
+    begin = runs.begin
+
+    def at_once(experiment, name, tags):
+        process = f"{platform.node()} 1 0.0" if other == "dead" else "another-machine 5 1.0"
+        theirs = begin(experiment, name, {live.PROCESS: process, "citylens.stage": "promote"})
+        model = "citylens-vgg11" if other == "of another model" else MODEL
+        theirs.tags({"citylens.number": 1, "citylens.action": "promote", "citylens.model": model})
+        if other in ("done", "given up"):
+            theirs.end("FINISHED" if other == "done" else "FAILED")
+        return begin(experiment, name, tags)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promotion.runs, "begin", at_once)
+        if other in ("at work", "done"):
+            with pytest.raises(Incomparable, match="another machine changes the champion at this moment; try again"):
+                project.promote()
+            assert CHAMPION not in project.aliases()
+        else:
+            assert project.promote() == 0
+            assert project.aliases() == {CHAMPION: "1"}
 
 
 @pytest.mark.integration

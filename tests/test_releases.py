@@ -9,6 +9,7 @@ import shutil
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import configured
@@ -17,8 +18,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.io import savemat
 
+from citylens import cli
 from citylens.acquire import links, mat_lists, releases, sources
 from citylens.acquire import stage as acquire
 from citylens.acquire.sources import Photograph
@@ -126,6 +129,126 @@ def test_common_names_with_fields_left_empty(tmp_path: Path) -> None:
     assert (found["abc"].heading, found["abc"].pitch, found["abc"].utm_north) == ("90", "4", "6958123.40")
     assert (found["abc"].lat, found["abc"].lon) == ("-27.49", "153.01")
     assert found["512345.60_6958123.40"].heading == found["512345.60_6958123.40"].lat == ""
+
+
+def released(top: Path, name: str) -> None:
+    """Write an image with a name as VPR-datasets-downloader gives it."""
+    images.write_jpeg(top / name, PIXELS, 90)
+
+
+def mapillary(top: Path) -> None:
+    """Write what format_mapillary.py makes: all cities of a part in one folder, the city in the note, val again as a link test."""
+    places = {
+        "zurich": (465040.0, 5247001.0, "32@T", "047.37", "0008.54"),
+        "boston": (329000.0, 4690000.0, "19@T", "042.35", "-071.07"),
+    }
+    places |= {"sf": (550000.0, 4180000.0, "10@S", "037.77", "-122.42")}
+    for city, (east, north, zone, lat, lon) in places.items():
+        part = "val" if city == "sf" else "train"
+        for number in range(6):
+            place = f"@{east + number:010.2f}@{north:010.2f}@{zone}@{lat}000@{lon}000"
+            for folder in ("database", "queries"):
+                released(top / part / folder, f"{place}@{city}{folder}{number}@@@@@@20160801@day_forward_{city}@.jpg")
+    (top / "test").symlink_to((top / "val").absolute())
+
+
+def test_a_city_of_mapillary_is_chosen_by_its_note(tmp_path: Path) -> None:
+    mapillary(tmp_path / "vpr")
+    with pytest.raises(
+        InputError, match=r"several cities in one folder\? notes end with: boston, sf, zurich; allowed: note: NAME"
+    ):
+        releases.from_dataset(tmp_path, COMMON)
+    for city in ("zurich", "boston", "sf"):
+        found = releases.from_dataset(tmp_path, dataclasses.replace(COMMON, note=city))
+        assert len(found) == 6 and all(f"{city}database" in photograph.spot for photograph in found)
+    with pytest.raises(InputError, match="no file has a note with 'bos'; notes end with: boston, sf, zurich"):
+        releases.from_dataset(tmp_path, dataclasses.replace(COMMON, note="bos"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "form", "spots"),
+    [
+        # Nordland and AmsterTime have made-up coordinates: a line of 2.38 m steps, and 1 km per pair of up to 1,231.
+        ("nordland/images/test/database", lambda n: f"0@{n * 2.38:07.1f}@@@@@{n}@@@@@@@", 12),
+        ("amstertime/images/test/database", lambda n: f"0@{n * 100_000}@@@@@{n}@@@@@@@", 12),
+        ("st_lucia/images/test/gallery", lambda n: f"05123{n:02d}.60@6958123.40@56@J@-27.49@0153.01@a_{n:05d}@@@@@@@", 12),
+        ("eynsham/images/test/database", lambda n: f"61280{n // 5}@5738000@30@U@051.78@-1.36@{n // 5:04d}@{n % 5:02d}@@@@@20080107@", 3),
+        ("sf_xl/processed/train/37.70", lambda n: f"0543256.96@4178906.70@10@S@037.75@-122.50@aZ-_x@@{n * 30}@@@@201311@", 1),
+        ("san_francisco/images/test/database", lambda n: f"550000.00@4180000.00@10@S@037.77@-122.42@{n // 4}@{n % 4:02d}@{n}@-05@@@@", 3),
+        ("tokyo247/images/test/database", lambda n: f"0381418.23@3946450.42@54@S@035.65@0139.69@JHVdmPpMNQcjBfR7qsWE_0@{n:02d}@@@@@@", 1),
+        ("pitts/images/val/database", lambda n: f"0585000.00@4477000.00@17@T@040.44@-080.00@000001@{n:02d}@@@@@@pitch1_yaw{n}", 1),
+        # Unknown panoramas are written as None; a town on the border of two zones has two kinds of UTM coordinates.
+        ("svox/images/train", lambda n: f"{300000 + n % 2 * 399000 + n}@5738000@{31 - n % 2}@U@51.7@{1 - n % 2 * 2}e-3@None@@@@@@@", 12),
+    ],
+)  # fmt: skip
+def test_every_layout_of_vpr_datasets_downloader(
+    tmp_path: Path, folder: str, form: Callable[[int], str], spots: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = folder.partition("/")[0]
+    for number in range(12):
+        released(tmp_path / folder, f"@{form(number)}@.jpg")
+    for other in (f"images/test/queries/@{form(0)}@.jpg", f"map_{name}.png", "raw_data/summer/images-00001.png"):
+        released(tmp_path / name, other)
+    found = releases.from_dataset(tmp_path, dataclasses.replace(COMMON, path=name))
+    assert len(found) == 12 and len({photograph.spot for photograph in found}) == spots
+    assert capfd.readouterr().err == ""
+
+
+def two_cities(top: Path) -> Path:
+    for number in range(12):
+        images.write_png(top / f"{'ab'[number % 2]}/{number}.png", PIXELS)
+    return top
+
+
+def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    top = two_cities(tmp_path / "photos")
+    for name in ("a/1.HEIC", "a/2.heic", "b/notes.txt", "b/README", "a/Thumbs.db", "a/.DS_Store"):
+        (top / name).write_bytes(b"x")
+    for name in ("a/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/a/0.png", ".AppleDouble/0.png"):
+        images.write_jpeg(top / name, PIXELS, 90)
+    Image.fromarray(PIXELS).save(top / "a/3.jfif", "JPEG")
+    Image.fromarray(PIXELS).save(top / "a/4.avif")
+    found = sources.from_folder(top)
+    assert Counter(photograph.city for photograph in found) == {"a": 8, "b": 6}
+    assert {images.read_header(top / photograph.path).codec for photograph in found} == {"png", "jpeg", "avif"}
+    told = capfd.readouterr().err
+    assert (
+        told.startswith(f"citylens acquire: left out of {top}: 2 .heic (convert these to JPEG), ")
+        and told.count("\n") == 1
+    )
+    for said in (
+        "1 .txt (no photographs)",
+        "1 without an ending",
+        "1 folder(s) @eaDir",
+        "1 folder(s) __MACOSX",
+        "read are .jpg, ",
+    ):
+        assert said in told
+    assert "hidden" not in told and "Thumbs" not in told
+
+
+@pytest.mark.parametrize("target", ["a", "..", "."])
+def test_a_linked_city_folder_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], target: str
+) -> None:
+    top = two_cities(tmp_path / "photos")
+    (top / "c").symlink_to(target)
+    for name in ("profiles", "dvc.yaml"):
+        (tmp_path / name).symlink_to(Path(__file__).parents[1] / name)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["use", "smoke", "acquire.source=folder", "acquire.path=photos"]) == 0
+    assert cli.main(["acquire"]) == 1
+    assert "photos/c is a link to a folder, which is not followed; allowed: the folder itself" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Testing"), ("images", "labels")])
+def test_parts_of_a_data_set_are_no_cities(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        images.write_png(tmp_path / name / "boston/0.png", PIXELS)
+    with pytest.raises(InputError, match=r"\) are parts of a data set, not cities; allowed: one folder a city"):
+        sources.from_folder(tmp_path)
+    images.write_png(tmp_path / "boston/0.png", PIXELS)
+    assert len(sources.from_folder(tmp_path)) == len(names) + 1
 
 
 def test_names_that_do_not_parse_are_counted_or_skipped(tmp_path: Path) -> None:

@@ -203,9 +203,9 @@ def test_the_page_needs_nothing_from_outside(page: str) -> None:
 def test_every_figure_and_table_is_there(page: str) -> None:
     assert page.count("data:image/png;base64,") == len(FIGURES)
     assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
-    names = {"accuracies", "table2", "object_ratio"}
-    assert {path.stem for path in report.FOLDER.glob("*.csv")} == names | {"metrics", "kept_ratio", "histories"}
-    assert {path.stem for path in report.FOLDER.glob("*.json")} == names | {"scores", "findings"}
+    names, plain = {"accuracies", "table2", "object_ratio"}, {"metrics", "spots", "kept_ratio", "histories"}
+    assert {path.stem for path in report.FOLDER.glob("*.csv")} == names | plain
+    assert {path.stem for path in report.FOLDER.glob("*.json")} == names | {"scores", "summary", "findings"}
     for path in report.FOLDER.glob("*.json"):
         json.loads(path.read_text())
     accuracies = files.read_table(report.FOLDER / "accuracies.csv")

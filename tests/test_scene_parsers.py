@@ -146,6 +146,7 @@ def test_objects_are_merged_by_name() -> None:
 
 def test_a_label_is_called_by_its_first_name_that_is_free() -> None:
     assert object_names.short_names({2: "screen; CRT screen", 1: "screen;display"}) == {1: "screen", 2: "CRT screen"}
+    assert object_names.short_names({1: "Wall", 2: "wa\u200bll ;brick"}) == {1: "Wall", 2: "brick"}
     with pytest.raises(InputError, match="label 2, 'screen;', has the name of an earlier label"):
         object_names.short_names({1: "screen", 2: "screen;"})
 

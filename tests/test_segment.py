@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ from citylens.errors import InputError
 from citylens.io import files, images
 from citylens.segment import csail_networks, onnx_parser, transformers_parser
 from citylens.segment import stage as segment
+from citylens.segment.object_names import short_names
 from citylens.settings import parser
 from citylens.settings.schema import Settings, Transformers
 
@@ -29,23 +30,41 @@ MODELS = Path(__file__).parents[2] / "shared" / "models"
 STREETS = Path(__file__).parents[2] / "shared" / "streets"
 
 
-def network(path: Path, layout: str, classes: int = 3) -> None:
-    """A scene parser of one matrix product: the classes' logits are the channels, more classes than three repeat them."""
-    matrix = np.eye(3, classes, dtype=np.float32)
-    shape = [1, 8, 8, 3] if layout == "NHWC" else [1, 3, 8, 8]
-    out = [1, 8, 8, classes] if layout == "NHWC" else [1, classes, 8, 8]
-    steps = [helper.make_node("MatMul", ["image", "matrix"], ["logits"])]
-    if layout == "NCHW":
-        steps = [
-            helper.make_node("Transpose", ["image"], ["last"], perm=[0, 2, 3, 1]),
-            helper.make_node("MatMul", ["last", "matrix"], ["product"]),
-            helper.make_node("Transpose", ["product"], ["logits"], perm=[0, 3, 1, 2]),
-        ]
+def network(
+    path: Path,
+    layout: str,
+    classes: int = 3,
+    *,
+    value: float = 1,
+    shape: Sequence[int | str] = (),
+    takes: int = TensorProto.FLOAT,
+    gives: str = "",
+) -> None:
+    """A scene parser of one matrix product: the classes' logits are the channels, more classes than three repeat them.
+
+    `gives` is the layout of its logits, by default that of its input, or "argmax", "argmax 1" or "argmax float": the likeliest
+    class alone, with or without an axis of length 1, or as floats.
+    """
+    matrix = np.where(np.eye(3, classes) > 0, value, 0).astype(np.float32)
+    shape = shape or ([1, 8, 8, 3] if layout == "NHWC" else [1, 3, 8, 8])
+    gives = gives or layout
+    steps = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)]
+    steps += [helper.make_node("Transpose", ["pixels"], ["last"], perm=[0, 2, 3, 1])] if layout == "NCHW" else []
+    steps += [helper.make_node("MatMul", ["last" if layout == "NCHW" else "pixels", "matrix"], ["scores"])]
+    axis = 3
+    if gives == "NCHW" or gives.endswith("1"):
+        steps += [helper.make_node("Transpose", ["scores"], ["first"], perm=[0, 3, 1, 2])]
+        axis = 1
+    steps[-1].output[0], kind = "logits", TensorProto.FLOAT
+    if gives.startswith("argmax"):
+        steps += [helper.make_node("ArgMax", ["logits"], ["found"], axis=axis, keepdims=int(gives.endswith("1")))]
+        kind = TensorProto.FLOAT if gives.endswith("float") else TensorProto.INT64
+        steps += [helper.make_node("Cast", ["found"], ["labels"], to=kind)]
     graph = helper.make_graph(
         steps,
         "parser",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, out)],
+        [helper.make_tensor_value_info("image", takes, shape)],
+        [helper.make_tensor_value_info(steps[-1].output[0], kind, None)],
         [helper.make_tensor("matrix", TensorProto.FLOAT, matrix.shape, matrix.ravel())],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
@@ -123,6 +142,70 @@ def test_an_onnx_network_names_objects(project: Path, layout: str, channels: str
     labels = files.open_array("data/segment/labels.npy")
     assert (labels[:, :, :24] == left).all() and (labels[:, :, 40:] == right).all()
     assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["red thing", "green thing", "blue thing"]
+
+
+AS_THEY_ARE = {"scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("made", "changes"),
+    [
+        ({"gives": "argmax"}, {}),
+        ({"gives": "argmax 1"}, {}),
+        ({"gives": "argmax float"}, {}),
+        ({"gives": "NCHW"}, {}),
+        ({"takes": TensorProto.FLOAT16}, {}),
+        ({"takes": TensorProto.DOUBLE}, {}),
+        ({"takes": TensorProto.UINT8, "gives": "argmax"}, AS_THEY_ARE),
+        ({"shape": [1, 8, 16, 3]}, {"size": [8, 16]}),
+        ({"shape": [3, 8, 8, 3]}, {}),
+        ({"shape": [3, 8, 8, 3], "gives": "argmax"}, {}),
+        ({"shape": ["batch", 3, "height", "width"], "gives": "argmax 1"}, {"size": [16, 8], "layout": "NCHW"}),
+    ],
+)
+def test_onnx_networks_as_converters_make_them(project: Path, made: dict[str, Any], changes: dict[str, object]) -> None:
+    """The likeliest class alone; other types of numbers; images that are no squares; several images at once."""
+    network(Path("parser/segmenter.onnx"), str(changes.get("layout", "NHWC")), **made)
+    plan = configured("onnx", **changes)
+    segment.run(plan)
+    labels = files.open_array("data/segment/labels.npy")
+    assert (labels[:, :, :24] == 1).all() and (labels[:, :, 40:] == 3).all()
+    if "argmax" in made.get("gives", ""):
+        with pytest.raises(InputError, match=r"segment\.probabilities: top3: .* likeliest class only; allowed: none"):
+            segment.run(with_segment(plan, probabilities="top3"))
+
+
+@pytest.mark.parametrize(
+    ("made", "changes", "said"),
+    [
+        ({"value": np.nan}, {}, r"segment\.segmenter: onnx: 0\.png: the network gives NaN or infinity"),
+        ({"value": np.inf}, {}, r"segment\.segmenter: onnx: 0\.png: the network gives NaN or infinity"),
+        ({"takes": TensorProto.INT32}, {}, "takes int32; allowed: float, float16, double, uint8"),
+        ({"takes": TensorProto.UINT8}, {}, r"allowed: scale 1, mean \[0, 0, 0\] and std \[1, 1, 1\]"),
+        ({"gives": "argmax"}, {"offset": 0}, None),
+        ({"gives": "argmax"}, {"offset": 2}, "the class 2, with offset 2 the label 4, which objects.csv does not name"),
+        ({"classes": 1}, {}, "allowed: the number of the likeliest class, or the scores of two or more classes"),
+    ],
+)
+def test_an_onnx_network_whose_numbers_name_nothing_is_refused(
+    project: Path, made: dict[str, Any], changes: dict[str, object], said: str | None
+) -> None:
+    network(Path("parser/segmenter.onnx"), "NHWC", **made)
+    if said is None:  # The first class names nothing.
+        segment.run(configured("onnx", **changes))
+        assert set(np.unique(files.open_array("data/segment/labels.npy"))) == {0, 2}
+        return
+    with pytest.raises(InputError, match=said):
+        segment.run(configured("onnx", **changes))
+    assert not Path("data/segment").exists()
+
+
+def test_the_authors_list_of_objects(project: Path) -> None:
+    """It has semicolons between synonyms and between the words of one name."""
+    rows = "1,.1,9,1,1,wall\n45,.1,9,1,0,chest;of;drawers;chest;bureau;dresser\n57,.1,9,1,0,pool;table;billiard;table\n"
+    files.write_text("parser/objects.csv", "Idx,Ratio,Train,Val,Stuff,Name\n" + rows + "131,.1,9,1,0,screen;silver\n")
+    names = short_names(onnx_parser.read_objects(Path("parser/objects.csv")))
+    assert names == {1: "wall", 45: "chest of drawers", 57: "pool table", 131: "screen"}
 
 
 @pytest.mark.parametrize(
@@ -223,6 +306,12 @@ def test_the_authors_parser_with_made_up_weights(project: Path) -> None:
     segment.run(with_segment(whole, csail=csail))
     assert (files.open_array("data/segment/labels.npy") == 21).all()
     assert files.read_table("data/segment/objects.csv").set_index("label")["name"][21] == "car"
+    tensors["conv_last.bias"][20] = torch.inf
+    torch.save(tensors, "parser/decoder_epoch_20.pth")
+    with pytest.raises(
+        InputError, match=r"decoder_epoch_20\.pth .*: NaN or infinity in 1 weight\(s\): conv_last\.bias"
+    ):
+        segment.run(with_segment(whole, csail=csail))
     with pytest.raises(
         InputError,
         match=r"encoder_epoch_20.pth \(segment.csail.parser: resnet18.*\): \d+ weight\(s\) do not fit .*: conv1.weight is missing",
@@ -246,6 +335,17 @@ def test_a_checkpoint_of_the_transformers_library(project: Path) -> None:
     assert (files.open_array("data/segment/labels.npy") == 2).all()
     assert files.open_array("data/segment/likeliest.npy")[0, :, 0, 0].tolist() == [2, 3, 1]
     assert files.read_table("data/segment/objects.csv")["name"].tolist() == ["wall", "sky", "tree"]
+    labels = Path("data/segment/labels.npy").read_bytes()
+    model.half().save_pretrained("parser/segformer")
+    segment.run(configured("transformers"))
+    assert Path("data/segment/labels.npy").read_bytes() == labels
+    model.decode_head.classifier.bias.data[1] = torch.nan
+    model.save_pretrained("parser/segformer")
+    with pytest.raises(InputError, match=r"segformer: NaN or infinity in 1 weight\(s\): decode_head.classifier.bias"):
+        segment.run(configured("transformers"))
+    model.segformer.save_pretrained("parser/segformer")  # without the part that names objects
+    with pytest.raises(InputError, match=r"segformer: weights of a segmentation network that it lacks: decode_head"):
+        segment.run(configured("transformers"))
     plan = configured("transformers")
     missing = with_segment(plan, transformers=Transformers("parser/none"))
     with pytest.raises(InputError, match=r"segment.transformers.checkpoint: parser/none"):
@@ -354,6 +454,8 @@ def test_checkpoints_give_what_the_transformers_library_itself_makes_of_them(
         ("index,name\none,a\n", "allowed: whole numbers"),
         ("index,name\ninf,a\n", "allowed: whole numbers"),
         ("index,name\n1,=1+1\n", "'=1[+]1' is no name"),
+        ("index,name\n1,</script><script>alert(1)</script>\n", "is no name"),
+        ("index,name,name\n1,a,b\n", "column name stands there twice"),
     ],
 )
 def test_a_bad_label_list_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from clones import Clone
 
+from citylens.io import md5s
+
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Clone]:
@@ -35,7 +37,10 @@ def test_every_stage_left_its_outputs(study: Clone) -> None:
     assert all((study.folder / path).exists() for path in study.outputs())
     page = (study.folder / "reports/index.html").read_text()
     assert "<img" in page and 'src="http' not in page
-    assert "accuracy" in study.run("dvc", "metrics", "show", "--json")
+    shown = study.run("dvc", "metrics", "show").splitlines()
+    assert {*shown[0].split()[1:]} == {"accuracy", "AR_architecture", "AR_retrained", "R_distance"} and len(shown) == 2
+    for command in ("metrics show", "dag --collapse-foreach-matrix measure", "dag --collapse-foreach-matrix --mermaid"):
+        assert max(map(len, study.run("dvc", *command.split()).splitlines())) < 120, command
     plots = json.loads(study.run("dvc", "plots", "show", "--json"))
     drawn = {path.rpartition("::")[2]: shown[0]["type"] for path, shown in plots["data"].items()}
     assert drawn.pop("reports/report/fig5_object_ratio.png") == "image" and "errors" not in plots
@@ -75,9 +80,11 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
 def test_in_a_fresh_clone_the_data_are_checked_and_the_study_is_logged(study: Clone, tmp_path: Path) -> None:
     """Git has the verdicts and the small results; DVC's cache has the rest, Data Docs included."""
     clone = study.copy(tmp_path / "copy")
+    shutil.rmtree(clone.folder / ".dvc/cache/runs")
     for path in ("reports/data_docs/masks", "reports/register"):
         shutil.rmtree(clone.folder / path)
-    shutil.rmtree(clone.folder / ".dvc/cache/runs")
+        md5 = clone.outputs()[path]
+        (clone.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
     assert set(clone.ran(clone.reproduce())) == {"validate_results", "register"}
     assert clone.outputs() == study.outputs()
     assert (clone.folder / "reports/data_docs/masks/index.html").is_file()
@@ -106,16 +113,24 @@ def test_a_changed_threshold_trains_nothing(study: Clone) -> None:
     study.run("citylens", "use", "smoke", "measure.threshold=0.6")
     assert set(study.ran(study.run("dvc", "repro"))) == {"measure", "report", "register"}
     study.run("citylens", "use", "smoke")
-    printed = study.run("dvc", "repro")
-    assert "train" not in " ".join(study.ran(printed))
+    assert study.ran(study.run("dvc", "repro")) == ["report"]  # DVC's run cache has the rest
+
+
+def test_a_setting_that_was_in_use_before_trains_nothing_again(study: Clone) -> None:
+    before = study.outputs()
+    study.run("citylens", "use", "smoke", "train.learning_rate=0.001", "prepare.size=96")
+    assert "train@resnet18-0" in study.ran(study.run("dvc", "repro"))
+    study.run("citylens", "use", "smoke")
+    again = {stage.split("_")[0] for stage in study.ran(study.run("dvc", "repro"))}
+    assert again <= {"validate", "report"} and study.outputs() == before
 
 
 def test_a_failing_validation_stops_and_what_was_there_stays(study: Clone) -> None:
-    before = {path: (study.folder / path).stat().st_mtime_ns for path in study.outputs()}
+    before = {path: md5s.of(study.folder / path) for path in study.outputs()}
     study.run("citylens", "use", "smoke", "validate.images.min_side=500")
     printed = study.run("dvc", "repro", status=255)
     assert "of 20 rows; first:" in printed
     assert study.ran(printed) == ["validate_images"]
-    assert {path: (study.folder / path).stat().st_mtime_ns for path in before} == before
+    assert {path: md5s.of(study.folder / path) for path in before} == before
     study.run("citylens", "use", "smoke")
     assert study.ran(study.run("dvc", "repro")) == []

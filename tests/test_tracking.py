@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from mlflow.entities import LoggedModelStatus
 
 from citylens.errors import InputError
 from citylens.io import md5s
 from citylens.settings import parser
-from citylens.tracking import live, pages, runs, stores
+from citylens.tracking import live, models, pages, runs, stores
+from citylens.tracking import sync as sync_module
 from citylens.tracking.sync import sync
 from citylens.train import stage as train
 from citylens.versions import git, pipeline
@@ -238,6 +240,122 @@ def test_sync_adds_nothing_twice_even_from_two_processes_at_once(here, experimen
         experiment.client.delete_run(old.info.run_id)
 
 
+SYNC_IN_STEP = """
+import sys, time
+from pathlib import Path
+from citylens import cli
+from citylens.tracking import sync
+make, meeting = sync._make, Path(sys.argv[1])
+def in_step(experiment, entry, *rest):  # Both have looked and found no run of this entry; now both make it.
+    (meeting / f"{entry.name} {sys.argv[2]}").touch()
+    end = time.monotonic() + 30
+    while entry.name.startswith("train") and len(list(meeting.glob(f"{entry.name} *"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    return make(experiment, entry, *rest)
+sync._make = in_step
+sys.exit(cli.main(["sync"]))
+"""
+
+
+@pytest.mark.integration
+def test_two_machines_that_sync_to_one_server_make_each_run_once(here, tmp_path, monkeypatch):
+    """Two clones have no common lock."""
+    import servers
+
+    clones = [tmp_path / name for name in ("one", "other")]
+    for clone in clones:
+        shutil.copytree(here, clone, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts", ".citylens"))
+    (tmp_path / "meeting").mkdir()
+    database = f"sqlite:///{tmp_path}/server.db"
+    with servers.mlflow(tmp_path, servers.free_port(), database, tmp_path / "artefacts") as address:
+        there = _environment(CITYLENS_TRACKING=address, MLFLOW_HTTP_REQUEST_TIMEOUT="60")
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", SYNC_IN_STEP, str(tmp_path / "meeting"), clone.name],
+                cwd=clone,
+                env=there,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for clone in clones
+        ]
+        said = [process.communicate() for process in started]
+        assert [process.returncode for process in started] == [0, 0], said
+        assert "train@simple-0 was logged twice; the younger run is deleted" in said[0][1] + said[1][1]
+        monkeypatch.chdir(clones[0])
+        monkeypatch.setenv("CITYLENS_TRACKING", address)
+        experiment = stores.connect(stores.store(address), "citylens")
+        for name in TRAINED:
+            (run,) = _runs(experiment, name)
+            assert run.data.tags[runs.FINGERPRINT] == pipeline.recorded()[name].fingerprint()
+        logged = experiment.client.search_logged_models([experiment.id])
+        versions = experiment.client.search_model_versions("name = 'citylens-simple'")
+        assert len(logged) == len(versions) == len(TRAINED)
+        assert {version.source for version in versions} == {f"models:/{model.model_id}" for model in logged}
+        assert sync(parser.load()) == []
+
+
+def test_the_younger_of_two_runs_goes_with_its_network_and_leaves_its_place(here, experiment):
+    entry = pipeline.Entry("report", "x", {}, {}, {"reports/report": "1"})
+    twins = [runs.begin(experiment, "report", {runs.FINGERPRINT: entry.fingerprint()}) for _ in range(3)]
+    under = runs.begin(experiment, "measure", {}, parent=twins[1].id)
+    assert sync_module._run_of(experiment, entry) == twins[0].id
+    for run in twins[:0:-1]:  # the first has not ended; of those that have, the older stays
+        run.end("FINISHED")
+    assert sync_module._run_of(experiment, entry) == twins[1].id
+    assert len(_runs(experiment, "report")) == 2
+    twins[0].end("FINISHED")
+    assert sync_module._run_of(experiment, entry) == twins[0].id
+    (left,) = _runs(experiment, "report")
+    (moved,) = _runs(experiment, "measure")
+    assert left.info.run_id == twins[0].id == moved.data.tags[runs.PARENT]
+    for run in (twins[0], under):
+        experiment.client.delete_run(run.id)
+
+
+def test_a_version_that_two_machines_registered_is_one_and_has_its_network(here, experiment):
+    """The lowest number stays; a version whose network went with a deleted run is made anew; a champion is left."""
+    client, md5 = experiment.client, "0" * 32
+    run = _runs(experiment, "train@simple-0")[0].info.run_id
+
+    def log():
+        model = client.create_logged_model(
+            experiment.id, name="simple-9", source_run_id=run, tags={models.WEIGHTS: md5}
+        )
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        return model.model_id
+
+    def version(model):
+        made = client.create_model_version("twins", f"models:/{model}", run, tags={models.WEIGHTS: md5}, model_id=model)
+        return str(made.version)
+
+    def register():
+        models.register(experiment, "twins", md5, {"citylens.key": "simple-9", "citylens.accuracy": 0.5})
+        return sorted((str(one.version), one.source) for one in client.search_model_versions("name = 'twins'"))
+
+    first, second = log(), log()
+    create = client.create_model_version
+    with pytest.MonkeyPatch.context() as patch:  # the other machine is faster between look and creation
+
+        def slower(*args, **how):
+            patch.undo()
+            version(second)
+            return create(*args, **how)
+
+        patch.setattr(client, "create_model_version", slower)
+        assert register() == [("1", f"models:/{second}")]
+    client.delete_logged_model(second)
+    assert register() == [("3", f"models:/{first}")]
+    assert client.get_registered_model("twins").aliases == {models.CHALLENGER: 3}
+    client.set_registered_model_alias("twins", models.CHAMPION, "3")
+    client.delete_logged_model(first)
+    third = log()
+    assert register() == [("3", f"models:/{first}"), ("4", f"models:/{third}")]
+    client.delete_logged_model(third)
+    client.delete_registered_model("twins")
+
+
 def test_networks_are_registered_once_with_their_versions(here, experiment):
     found = experiment.client.search_model_versions("name = 'citylens-simple'")
     assert len(found) == 2
@@ -366,6 +484,55 @@ def test_a_model_serves_images_of_any_size_without_the_project(here, experiment,
     assert said["sums"] == pytest.approx([1, 1], abs=1e-6)
     assert said["low"] == 0
     assert 0.9 < said["high"] <= 1
+
+
+ASK = """
+import json, os, sys
+import mlflow, numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+model = mlflow.pyfunc.load_model(sys.argv[1], suppress_warnings=True)
+scoring_server.init(model)
+def answer(body):
+    text = body if isinstance(body, str) else json.dumps(body)
+    try:
+        given = scoring_server.invocations(text.encode(), "application/json", model, model.metadata.get_input_schema())
+        return given.status, given.response
+    except MlflowException as error:
+        return error.get_http_status_code(), error.message.splitlines()[-1]
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (2, 40, 50, 3))
+good, other, half = images.tolist(), rng.integers(0, 256, (31, 20, 3)).tolist(), (images / 255).tolist()
+pixels = ([0.5] * 3, [1.0, 0, 255], [300, 0, 1], [-1, 0, 1], [True, 0, 1], [None, 0, 1], ["5", 0, 1], [10**30, 0, 1], [1, 2])
+wrong = [{"inputs": half}, {"instances": half}, *({"inputs": [[[pixel]]]} for pixel in pixels), {"inputs": []}, {"inputs": 5}]
+wrong += [{"dataframe_split": {"columns": ["images"], "data": [[image] for image in half]}}, '{"inputs": [[[[NaN, 0, 1]]]]}']
+taken = [json.loads(answer(body)[1])["predictions"] for body in ({"inputs": good}, {"instances": good}, {"inputs": [good[0], other]})]
+seen = model.get_raw_model().predict([*images.astype(np.uint8), np.array(other, np.uint8)])
+print(json.dumps({
+    "taken": [[[row["city"], np.shape(row["mask"])] for row in rows] for rows in taken],
+    "in python": [[city, mask.shape] for city, mask in zip(seen["city"], seen["mask"])],
+    "refused": [answer(body) for body in wrong],
+    "many": answer({"inputs": [[[[0, 0, 0]]]] * 1000}),
+}))
+"""
+
+
+def test_over_http_a_network_takes_whole_numbers_up_to_255_alone(here, experiment, tmp_path):
+    """MLflow casts to the dtype of a signature: with uint8, an image of floats from 0 to 1 became a black one."""
+    version = experiment.client.search_model_versions("name = 'citylens-simple'")[0]
+    command = [sys.executable, "-c", ASK, f"models:/citylens-simple/{version.version}"]
+    environment = _environment(MLFLOW_TRACKING_URI=stores.store(None, here).address)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    first, second, other = said["in python"]
+    assert said["taken"] == [[first, second], [first, second], [first, other]]
+    assert {status for status, _ in said["refused"]} == {400}
+    assert "values of type float; allowed: (height, width, 3), whole numbers from 0 to 255" in said["refused"][0][1]
+    assert said["many"] == [
+        400,
+        "Error: 1,000 images in one call; allowed over HTTP: 100, so send several calls",
+    ]
 
 
 def test_the_served_network_is_the_one_of_the_study(here):

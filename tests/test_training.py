@@ -172,6 +172,19 @@ def test_explain_names_what_it_explains(prepared: Path, score: str) -> None:
     assert index["probability"].between(0.5, 1).all()
 
 
+def test_a_network_whose_maps_are_not_finite_is_not_explained(prepared: Path) -> None:
+    """All its weights are finite, but their products are not."""
+    train.run(configured(epochs=1), "simpler", 0)
+    path = "models/train/simpler-0/network.safetensors"
+    network, card = checkpoints.load_network(path)
+    with torch.no_grad():
+        network.get_parameter("classifier.0.weight").fill_(1e38)
+    checkpoints.write_network(path, network, card)
+    with pytest.raises(InputError, match=r"simpler-0: .* NaN or infinity for 6 of 6 test images; first: i24; allowed"):
+        explain.run(parser.parse(profile("smoke")), "simpler", 0)
+    assert not Path("data/explain/simpler-0").exists()
+
+
 def test_results_do_not_depend_on_the_size_of_shards(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mapping = profile("smoke") | {"study": {"networks": ["simpler"], "seeds": [0, 1]}}
     mapping["report"]["thumbnail_network"] = "simpler"

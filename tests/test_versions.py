@@ -14,7 +14,8 @@ import yaml
 
 from citylens.errors import InputError
 from citylens.io import md5s
-from citylens.io.yaml_files import read_optional_yaml
+from citylens.io.files import read_json
+from citylens.io.yaml_files import read_optional_yaml, read_yaml
 from citylens.versions import edits, git, pipeline, verify
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +86,43 @@ def test_a_stage_resolves_as_dvc_resolves_it(project):
         }
         assert set(stage.deps) == set(recorded[name].deps)
         assert set(stage.outs) == set(recorded[name].outs)
+
+
+def test_a_lock_that_is_cut_is_noticed_wherever_it_is_cut(project, tmp_path):
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    lock, whole = tmp_path / "dvc.lock", pipeline.recorded(project)
+    text = lock.read_text()
+    assert pipeline.behind(None, tmp_path) == pipeline.behind(text, tmp_path) == []
+    first = text.index("  gather:")
+    for end in range(first, len(text), 3):
+        lock.write_text(text[:end])
+        try:
+            noticed = bool(pipeline.behind(text, tmp_path))
+        except InputError as error:
+            noticed = "dvc.lock: " in str(error)
+        assert noticed or pipeline.recorded(tmp_path) == whole, text[end - 100 : end]
+    lock.write_text(text[: text.index("md5:", text.index("  count:")) + 12])
+    with pytest.raises(
+        InputError, match=r"^.*dvc\.lock: the entry of count is cut short, no whole md5 of data/z\.txt; `git"
+    ):
+        pipeline.behind(None, tmp_path)
+    lock.write_text(text[: text.index("  count:")])
+    assert pipeline.behind(text, tmp_path) == ["count"]
+    (tmp_path / "dvc.yaml").write_text(PIPELINE.partition("  count:")[0])
+    assert pipeline.behind(text, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml", "params.yaml", "suite.json"])
+def test_marks_of_a_conflict_are_named(project, tmp_path, name):
+    """As git leaves them, also with the common ancestor and with the line ends of Windows."""
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    read = read_json if name.endswith("json") else read_yaml
+    for end, old in (("\n", ""), ("\r\n", "||||||| a1b2c3d{0}train: 0{0}")):
+        (tmp_path / name).write_bytes(
+            f"a: 1{end}<<<<<<< HEAD{end}b: 1{end}{old.format(end)}======={end}b: 2{end}>>>>>>> x{end}".encode()
+        )
+        with pytest.raises(InputError, match=rf"{name}: line 2 is git's mark of a conflict; allowed: one side \(docs/"):
+            read(tmp_path / name)
 
 
 def test_a_fingerprint_tells_all_parts_of_an_entry_apart(project):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import getpass
 import importlib
 import os
 import signal
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
+        os.environ["USER"] = str(os.getuid())
     # Imports make many objects and few cycles; looking for them takes a tenth of a stage's start.
     gc.set_threshold(50_000)
     command, values = options.parse(arguments)
@@ -79,15 +84,16 @@ def _explained(error: BaseException) -> tuple[int, str]:
 
 
 def _run_stage(command: str, **values: Any) -> None:
-    from citylens.versions import edits
+    from citylens.versions import edits, running
 
+    running.end_with_dvc()
     _keep_memory()
     settings, item = parser.load(), tuple(values.values())
     if command in options.PER_NETWORK and item not in settings.study.trained:
         named = ", ".join(key(*trained) for trained in settings.study.trained)
         raise InputError(f"{key(*item)} is not in params.yaml's study; allowed: {named}")
     name = f"{command}@{key(*item)}" if command in options.PER_NETWORK else "_".join((command, *item))
-    with edits.watched(name):
+    with running.alone(name), edits.watched(name):
         stage = importlib.import_module(f"citylens.{command}.stage")
         (_train if command == "train" else stage.run)(settings, *item)
     if command == "register":
@@ -145,10 +151,14 @@ def _sync() -> None:
 
 def _check(accept: bool) -> None:
     from citylens.segment.files_needed import check_files
-    from citylens.versions import raw
+    from citylens.versions import git, pipeline, raw
     from citylens.versions.verify import mend
 
-    check_files(parser.load().segment)
+    segmenter = parser.load().segment
+    if lost := pipeline.behind(git.show("HEAD", "dvc.lock")):
+        few = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+        print(f"check: dvc.lock lacks {few}; if they were not removed on purpose, {pipeline.WAY_OUT}")
+    check_files(segmenter)
     for path in raw.check(accept):
         print(f"check: {path} is taken as a new version")
     for finding in mend():

@@ -37,7 +37,7 @@ def by_lists(top: Path, layout: str, where: str) -> dict[str, tuple[float, float
     Raises:
         InputError: lists or images are missing.
     """
-    files = trees.files(top, "acquire.datasets", (*ENDINGS, ".mat"), without="quer")
+    files = trees.files(top, "acquire.datasets", (*ENDINGS, ".mat"), without=("quer",))
     near = [top / file for file in files if file.rpartition("/")[2] in LISTS[layout] and file.count("/") <= DEPTH]
     lists = [path for path in near if path.is_file()]  # Opening a pipe would wait for ever.
     if {path.name for path in lists} < {*LISTS[layout]}:

@@ -34,7 +34,10 @@ NAMES = {
     "vpr": (f"@{'@'.join(f'(?P<{field}>[^@/]*)' for field in FIELDS)}@\\.[^@/]*", f"{len(FIELDS)} fields between @"),
 }
 """Ends of paths by layout: a pattern, and how a message shows it."""
+WITHOUT = ("quer", "raw_data")
+"""Folders that are left out: queries, and what VPR-datasets-downloader downloads and does not delete."""
 ELSEWHERE = 100_000  # metres from the middle of a data set; no city is that large
+DEGREE = 111_195  # metres of a degree of latitude
 # UTM east and north near each release's middle, in metres; zones 17T and 54S.
 MIDDLE = {"pitts250k": (585_000.0, 4_477_000.0), "tokyo247": (384_000.0, 3_947_000.0)}
 
@@ -55,11 +58,7 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
     if not top.is_dir():
         raise InputError(f"{where}: no such folder")
     if dataset.layout == "vpr":
-        listed: Mapping[str, tuple[float, float] | None] = dict.fromkeys(
-            trees.files(top, "acquire.datasets", without="quer")
-        )
-        if not listed:
-            raise InputError(f"{where} holds no images; allowed: {', '.join(ENDINGS)}")
+        listed: Mapping[str, tuple[float, float] | None] = dict.fromkeys(_common_files(top, dataset.note, where))
     else:
         listed = by_lists(top, dataset.layout, where)
     found, wrong, folder = [], [], PurePosixPath(dataset.path).as_posix()
@@ -74,8 +73,35 @@ def from_dataset(root: Path, dataset: Dataset) -> list[Photograph]:
         )
     if not found:
         raise InputError(f"{where}: no images whose names parse; {len(wrong)} that do not")
-    _check_locations(found, dataset.layout, where)
+    _check_locations(found, dataset, where)
     return choose_views(found, dataset)
+
+
+def _common_files(top: Path, note: str, where: str) -> list[str]:
+    """Return the image files of layout vpr whose note has a name, or all if the name is empty."""
+    left_out = Counter[str]()
+    files = trees.files(top, "acquire.datasets", without=WITHOUT, left_out=left_out)
+    trees.tell(left_out, top)
+    # VPR-datasets-downloader draws a map, map_NAME.png.
+    files = [file for file in files if not file.rpartition("/")[2].startswith("map_")]
+    if not files:
+        raise InputError(f"{where} holds no images; allowed: {', '.join(ENDINGS)}")
+    chosen = [file for file in files if not note or f"_{note}_" in f"_{_note(file)}_"]
+    if not chosen:
+        raise InputError(f"{where}: no file has a note with {note!r}; {_notes(files)}")
+    return chosen
+
+
+def _note(file: str) -> str:
+    """Return the note of a file's name, its last field, such as day_forward_zurich; empty where there is none."""
+    return file.rpartition("/")[2].rpartition("@")[0].rpartition("@")[2]
+
+
+def _notes(files: Iterable[str]) -> str:
+    """Return a text with the names that notes end with, which Mapillary SLS has its cities in."""
+    names = sorted({_note(file).rpartition("_")[2] for file in files} - {""})
+    more = ", ..." if len(names) > 30 else ""
+    return f"notes end with: {', '.join(names[:30])}{more}" if names else "no file has a note"
 
 
 def _photograph(path: str, utm: tuple[float, float] | None, dataset: Dataset) -> Photograph:
@@ -105,10 +131,11 @@ def _common(path: str, city: str, fields: dict[str, str]) -> Photograph:
         if not zone.isdecimal() or abs(int(zone) - expected) > 1:
             raise Unreadable(f"zone {zone}, but longitude {longitude} lies in zone {expected}")
     angles = {name: fields[name] for name in sources.LIMITS}
-    return Photograph(path, city, fields["pano_id"] or f"{east}_{north}", **angles, utm_east=east, utm_north=north)
+    panorama = fields["pano_id"].replace("None", "")  # as the downloader writes an unknown one
+    return Photograph(path, city, panorama or f"{east}_{north}", **angles, utm_east=east, utm_north=north)
 
 
-def _check_locations(photographs: Sequence[Photograph], layout: str, where: str) -> None:
+def _check_locations(photographs: Sequence[Photograph], dataset: Dataset, where: str) -> None:
     located = [photograph for photograph in photographs if photograph.utm_east]
     if not located:
         return
@@ -120,12 +147,24 @@ def _check_locations(photographs: Sequence[Photograph], layout: str, where: str)
             f"{where}: spot {located[row].spot} lies at {_at(utm[own[row]])} ({located[own[row]].path}) and at "
             f"{_at(utm[row])} ({located[row].path}); allowed: one place a spot"
         )
-    middle = np.array(MIDDLE.get(layout, np.median(utm, axis=0)))
-    far = np.flatnonzero(np.abs(utm - middle).max(axis=1) > ELSEWHERE)
+    if not utm[:, 0].any():  # Nordland, AmsterTime and SPED: made-up coordinates, all with 0 m east
+        return
+    middle = np.array(MIDDLE.get(dataset.layout, np.median(utm, axis=0)))
+    away = np.abs(utm - middle)
+    if all(photograph.lat and photograph.lon for photograph in located):  # unlike UTM, the same in all zones
+        degrees = np.array([(float(photograph.lat), float(photograph.lon)) for photograph in located])
+        degrees -= np.median(degrees, axis=0)
+        degrees[:, 1] = (degrees[:, 1] + 180) % 360 - 180
+        away = np.abs(degrees) * DEGREE * [1, np.cos(np.radians(float(located[0].lat)))]
+    far = np.flatnonzero(away.max(axis=1) > ELSEWHERE)
     if len(far):
+        several = "are their coordinates of another zone?"
+        if len({_note(photograph.path) for photograph in located}) > 1:
+            files = [photograph.path for photograph in located]
+            several = f"several cities in one folder? {_notes(files)}; allowed: note: NAME, which takes one of them."
         raise InputError(
-            f"{where}: {len(far)} image(s) lie more than {ELSEWHERE // 1000} km from {_at(middle)}; are their coordinates of "
-            f"another zone? First: {located[far[0]].path} at {_at(utm[far[0]])}"
+            f"{where}: {len(far)} image(s) lie more than {ELSEWHERE // 1000} km from {_at(middle)}; {several} "
+            f"First: {located[far[0]].path} at {_at(utm[far[0]])}"
         )
 
 

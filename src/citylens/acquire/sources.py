@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 from citylens.acquire import trees
 from citylens.errors import InputError
 from citylens.io import limits
 from citylens.io.files import reading
 from citylens.io.images import ENDINGS
-from citylens.io.texts import label, printable
+from citylens.io.texts import alike, check_different, label, normal, printable, shown
 
 REQUIRED = ("path", "city")
 OPTIONAL = ("spot", "labels", "heading", "pitch", "lat", "lon")
 LIMITS = {"heading": 360, "pitch": 360, "lat": 90, "lon": 180}
 FEWEST = 5
+SHOWN = 5  # faults that a message names
+PARTS = {
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+    "dev",
+    "eval",
+    "images",
+    "labels",
+    "masks",
+}
+"""Names of folders that hold a part of a data set, instead of a city."""
+SEPARATORS = ",;\t|"
 MEMORY = 4 << 30  # bytes for a manifest; enough for about four million photographs
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -50,12 +70,14 @@ def from_folder(root: Path) -> list[Photograph]:
     A folder inside a city's folder is a spot. An image directly in a city's folder is a spot of its own.
 
     Raises:
-        InputError: there is no such folder, or no city in it.
+        InputError: there is no such folder, or no city in it; or its folders are parts of a data set, such as train and test.
     """
     if not root.is_dir():
         raise InputError(f"acquire.path: {root}: no such folder; allowed: a folder with one folder a city")
-    found = []
-    for file in trees.files(root, "acquire.path"):
+    found, left_out = [], Counter[str]()
+    files = trees.files(root, "acquire.path", left_out=left_out)
+    trees.tell(left_out, root)
+    for file in files:
         folder, _, name = file.rpartition("/")
         if not folder:
             raise InputError(
@@ -66,17 +88,24 @@ def from_folder(root: Path) -> list[Photograph]:
         raise InputError(
             f"acquire.path: {root} holds no images; allowed: one folder a city with {', '.join(ENDINGS)} files"
         )
+    cities = sorted({photograph.city for photograph in found})
+    if len(cities) > 1 and {city.lower() for city in cities} <= PARTS:
+        raise InputError(
+            f"acquire.path: the folders of {root} ({', '.join(cities)}) are parts of a data set, not cities; allowed: one folder a "
+            f"city, such as {root / cities[0]} if it has them, or acquire.source=manifest. prepare splits the images itself"
+        )
     return found
 
 
 def from_manifest(root: Path, name: str) -> list[Photograph]:
     """Return the images of a CSV or Parquet table with the columns `REQUIRED` and optionally `OPTIONAL`; others are ignored.
 
-    An image without a spot is a spot of its own.
+    A CSV has one of the `SEPARATORS` between its fields. An image without a spot is a spot of its own. A path may be absolute, have
+    backslashes, or be in another of Unicode's forms than on the disk.
 
     Raises:
-        InputError: there is no such table; a column is missing; a row is incomplete or repeats a path; or a path is unknown or
-            leaves the folder.
+        InputError: there is no such table; a column is missing or stands there twice; a row is incomplete, has more or fewer
+            fields than the header, or repeats a path; or a path is unknown or leaves the folder.
     """
     path = root / name
     if not path.is_file():
@@ -85,57 +114,105 @@ def from_manifest(root: Path, name: str) -> list[Photograph]:
         )
     trees.check(root, name, "acquire.manifest")
     with limits.memory(path, MEMORY):
-        photographs = [_photograph(row, f"{path}, row {number}") for number, row in enumerate(_rows(path), start=2)]
+        rows = enumerate(_rows(path), start=2)
+        photographs = list(faultless(_photograph(root, f"{path}, row {number}", *row) for number, row in rows))
     doubled = [file for file, count in Counter(photograph.path for photograph in photographs).items() if count > 1]
     if doubled:
         raise InputError(f"{path}: {len(doubled)} path(s) stand in several rows; first: {doubled[0]}")
-    for number, photograph in enumerate(photographs, start=2):
-        for file in filter(None, (photograph.path, photograph.labels)):
-            trees.check(root, file, f"{path}, row {number}")
     return photographs
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV or Parquet table that has the required columns."""
+def faultless(found: Iterable[Found | InputError]) -> Iterator[Found]:
+    """Yield what was found up to the first fault, then look for further faults only.
+
+    Raises:
+        InputError: there are faults: the first `SHOWN` of them, and their number.
+    """
+    faults, number = [], 0
+    for one in found:
+        if isinstance(one, InputError):
+            faults += [str(one)] if number < SHOWN else []
+            number += 1
+        elif not number:
+            yield one
+    if number:
+        raise InputError("\n".join(faults + [f"{number} faults in all"] * (number > 1)))
+
+
+def _rows(path: Path) -> Iterator[tuple[Sequence[str], Sequence[Any]]]:
+    """Yield the columns' names and a row's values, for each row of a CSV or Parquet table that has the required columns."""
     if path.suffix != ".parquet":
         with reading(path, "not a CSV in UTF-8"), path.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.DictReader(text, strict=True)
-            _check_columns(reader.fieldnames or [], path)
-            yield from reader
+            first = text.readline()
+            text.seek(0)
+            heads = {mark: {*map(alike, next(csv.reader([first], delimiter=mark), []))} for mark in SEPARATORS}
+            separator = next((mark for mark, names in heads.items() if names >= {*REQUIRED}), ",")
+            reader = csv.reader(text, delimiter=separator, strict=True)
+            names = _columns(next(reader, []), path)
+            yield from ((names, row) for row in reader if row)
         return
     from pyarrow import parquet
 
     with reading(path, "not a Parquet table"):
         table = parquet.ParquetFile(path)
-        _check_columns(table.schema_arrow.names, path)
-        columns = [name for name in REQUIRED + OPTIONAL if name in table.schema_arrow.names]
-        for batch in table.iter_batches(columns=columns, use_threads=False):
-            yield from batch.to_pylist()
+        names = _columns(table.schema_arrow.names, path)
+        own = dict(zip(names, table.schema_arrow.names, strict=True))
+        used = {name: own[name] for name in REQUIRED + OPTIONAL if name in own}
+        for batch in table.iter_batches(columns=[*used.values()], use_threads=False):
+            columns = [batch.column(name).to_pylist() for name in used.values()]
+            yield from ((tuple(used), row) for row in zip(*columns, strict=True))
 
 
-def _check_columns(found: Sequence[str], path: Path) -> None:
-    missing = [name for name in REQUIRED if name not in found]
+def _columns(found: Sequence[str], path: Path) -> list[str]:
+    """Return the names of a table's columns, in lower case and without white space around them."""
+    names = [alike(name) for name in found]
+    missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise InputError(
             f"{path}: column {missing[0]} is missing; required: {', '.join(REQUIRED)}; found: {', '.join(found) or 'nothing'}"
         )
+    doubled = [name for name in REQUIRED + OPTIONAL if names.count(name) > 1]
+    if doubled:
+        raise InputError(f"{path}: column {doubled[0]} stands there {names.count(doubled[0])} times; allowed: once")
+    return names
 
 
-def _photograph(row: dict[str, Any], where: str) -> Photograph:
-    values = {}
-    for name in REQUIRED + OPTIONAL:
-        value = row.get(name)
-        text = "" if value is None or value != value else str(value).strip()
-        values[name] = printable(text, f"{where}: {name}")
-        if name in REQUIRED and not text:
-            raise InputError(f"{where}: {name} is empty")
-        if name in LIMITS and not is_within(text, LIMITS[name]):
-            allowed = f"degrees from -{LIMITS[name]} to {LIMITS[name]}, or nothing"
-            raise InputError(f"{where}: {name} is {text!r}; allowed: {allowed}")
-    for name in ("path", "labels"):
-        values[name] = values[name] and PurePosixPath(values[name]).as_posix()  # a//b.jpg and ./a/b.jpg are one file.
+def _photograph(root: Path, where: str, names: Sequence[str], row: Sequence[Any]) -> Photograph | InputError:
+    """Return a row's photograph, or what is wrong with the row."""
+    try:
+        if len(row) != len(names):
+            allowed = "as many; a field with the separator in it stands in double quotes"
+            raise InputError(f"{where}: {len(row)} fields, and {len(names)} in the header; allowed: {allowed}")
+        given = dict(zip(names, row, strict=True))
+        values = {name: _text(given.get(name), f"{where}: {name}") for name in REQUIRED + OPTIONAL}
+        for name, text in values.items():
+            if name in REQUIRED and not text:
+                raise InputError(f"{where}: {name} is empty")
+            if name in LIMITS and not is_within(text, LIMITS[name]):
+                allowed = f"degrees from -{LIMITS[name]} to {LIMITS[name]} with a decimal point, or nothing"
+                raise InputError(f"{where}: {name} is {text!r}; allowed: {allowed}")
+        for name in ("path", "labels"):
+            if values[name]:
+                values[name] = trees.located(values[name], root)
+                trees.check(root, values[name], where)
+    except InputError as error:
+        return error
     values["spot"] = values["spot"] or trees.stem(values["path"])
     return Photograph(**values)
+
+
+def _text(value: Any, where: str) -> str:
+    """Return a cell's value as printable text; a missing value is the empty text."""
+    if value is None or value != value:
+        return ""
+    try:
+        if isinstance(value, bytes):
+            value = value.decode()
+        elif isinstance(value, list | dict | bool):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{where} is {shown(value)}; allowed: text in UTF-8, or a number") from None
+    return printable(str(value).strip(), where)
 
 
 def is_within(text: str, limit: float) -> bool:
@@ -147,15 +224,16 @@ def is_within(text: str, limit: float) -> bool:
 
 
 def choose_cities(photographs: Sequence[Photograph], cities: Sequence[str]) -> list[Photograph]:
-    """Return the photographs of the named cities, or of all cities if none is named.
+    """Return the photographs of the named cities, or of all cities if none is named, with the normal forms of city and spot.
 
     Raises:
-        InputError: a city's name cannot be shown; a named city is unknown; fewer than two cities are left; or a city has fewer
-            than `FEWEST` images.
+        InputError: a city's name cannot be shown; two cities' names look alike; a named city is unknown; fewer than two cities are
+            left; or a city has fewer than `FEWEST` images.
     """
+    names = {city: label(city, "city") for city in {photograph.city for photograph in photographs}}
+    photographs = [_normal(photograph, names[photograph.city]) for photograph in photographs]
     counts = Counter(photograph.city for photograph in photographs)
-    for city in counts:
-        label(city, "city")
+    check_different(counts, "city")
     unknown = [city for city in cities if city not in counts]
     if unknown:
         raise InputError(f"acquire.cities: no images of {unknown[0]}; found: {', '.join(sorted(counts))}")
@@ -166,3 +244,9 @@ def choose_cities(photographs: Sequence[Photograph], cities: Sequence[str]) -> l
     if few:
         raise InputError(f"city {few[0]} has {chosen[few[0]]} image(s); allowed: {FEWEST} or more")
     return [photograph for photograph in photographs if photograph.city in chosen]
+
+
+def _normal(photograph: Photograph, city: str) -> Photograph:
+    if city == photograph.city and photograph.spot.isascii():
+        return photograph
+    return replace(photograph, city=city, spot=normal(photograph.spot))

@@ -20,6 +20,7 @@ import cv2
 from citylens.acquire import links, releases, sources
 from citylens.errors import InputError
 from citylens.io import files, images, pools, progress
+from citylens.io.texts import check_different, label, shown
 from citylens.io.yaml_files import read_yaml
 from citylens.settings.schema import Acquire, Rendered, Settings
 from streetscenes.view import Scene
@@ -45,18 +46,29 @@ def _bring(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
     root = Path(settings.path)
     with pools.pool() as pool:  # Its processes start with the first work.
         photographs = sources.choose_cities(_listed(settings, root, pool), settings.cities)
-        take = partial(_take, str(root), str(folder), settings.max_megapixels)
+        take = partial(_take, str(root), str(folder), settings)
         wanted = [(photograph.path, photograph.labels) for photograph in photographs]
         taken = pool.map(take, wanted, chunksize=CHUNK) if len(wanted) > MANY else map(take, wanted)
         with progress.bar("acquire", len(photographs)) as advance:
-            for photograph, header in zip(photographs, taken, strict=True):
+            for photograph, header in zip(photographs, sources.faultless(taken), strict=True):
                 yield {"id": photograph.path} | vars(photograph) | vars(header)
                 advance(1)
 
 
-def _take(root: str, folder: str, max_megapixels: float, wanted: tuple[str, str]) -> images.Header:
-    """Link a photograph and its label map, if it has one, into the folder; return the photograph's header."""
-    header = images.read_header(f"{root}/{wanted[0]}", max_megapixels)
+def _take(root: str, folder: str, settings: Acquire, wanted: tuple[str, str]) -> images.Header | InputError:
+    """Link a photograph and its label map, if it has one, into the folder; return the photograph's header, or its fault.
+
+    A map of a photograph's stored pixels is turned as EXIF turns the photograph, and written as PNG.
+    """
+    path, labels = wanted
+    try:
+        header = images.read_header(f"{root}/{path}", settings.max_megapixels)
+        if labels and header.orientation > 1 and settings.labels_orientation == "stored":
+            turned = images.read_labels(f"{root}/{labels}", settings.max_megapixels, header.orientation)
+            images.write_png(f"{folder}/{labels}", turned)
+            wanted = (path, "")
+    except (InputError, PermissionError) as error:
+        return InputError(str(error))
     for file in filter(None, wanted):
         links.link(f"{root}/{file}", f"{folder}/{file}")
     return header
@@ -98,4 +110,10 @@ def _read_world(path: str) -> World:
     if not Path(path).is_file():
         raise InputError(f"acquire.path: {path}: no such file; allowed: a world's file, such as worlds/default.yaml")
     with files.reading(path, "not a world"):
-        return read_world(read_yaml(path))
+        world = read_world(read_yaml(path))
+    for city in world.cities:  # They become folders.
+        if label(city, f"{path}: city") != city or "/" in city or city.startswith("."):
+            said = "names no folder; allowed: Unicode's form NFC, no / and no first ."
+            raise InputError(f"{path}: city: {shown(city)} {said}")
+    check_different(world.cities, f"{path}: city")
+    return world

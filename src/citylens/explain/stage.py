@@ -32,6 +32,10 @@ def run(settings: Settings, network: str, seed: int) -> None:
     model, card = checkpoints.load_network(Path("models/train") / name / "network.safetensors")
 
     maps, logits = _explain(model, card, test, settings.explain)
+    broken = ~(np.isfinite(maps).all(axis=(1, 2)) & np.isfinite(logits).all(axis=1))
+    if broken.any():
+        said = f"NaN or infinity for {broken.sum()} of {len(test)} test images; first: {test['id'][broken].iloc[0]}"
+        raise InputError(f"{name}: the network or its Grad-CAM map gives {said}; allowed: finite numbers")
     predicted, cities = logits.argmax(1), np.asarray(card.cities)
     table = test[["id", "city"]].assign(
         predicted=cities[predicted],

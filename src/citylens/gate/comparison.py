@@ -1,25 +1,32 @@
 r"""Whether metrics became worse from base to now, beyond what training with other seeds changes by itself.
 
-A row of the gate is a mean of :math:`U` units (networks; for AR, pairs of networks); each unit is a mean over its seeds. Let
-:math:`s` be the standard deviation of one run, :math:`b_u` and :math:`n_u` the unit's runs in base and now, and :math:`c_u` the
-trained networks that both sides share. Then
+A row of the gate is a mean of :math:`U` units (networks; for AR, pairs of networks); each unit is a mean over its seeds. Both sides
+use the same test images, so all differences are paired. Let :math:`s` be the standard deviation of one run, :math:`b_u` and
+:math:`n_u` the unit's runs in base and now, and :math:`c_u` the trained networks that both sides share. Then
 
-.. math:: allowed = tolerance + t \cdot s \cdot
-          \sqrt{\frac{1}{U'} \, \overline{1/b_u + 1/n_u - 2 c_u / (b_u n_u)}}
+.. math:: allowed = tolerance + t_f \cdot \sqrt{v + w}, \quad
+          v = \frac{s^2}{U'} \, \overline{1/b_u + 1/n_u - 2 c_u / (b_u n_u)}
 
-- Networks that were not trained anew (equal weights) have no noise. If all are the same, the root is 0: a change beyond the
-  tolerance then comes from code or settings.
-- :math:`s^2 = \sum (x - \bar{x})^2 / f` over the runs of all units and both sides, about the mean of each unit and side; a network
-  that both sides share counts once. The degrees of freedom :math:`f` are the number of runs less the number of these means. One
-  network with two seeds has :math:`f = 1` per side, too few for an estimate; four networks have 8. Pooling assumes that the
-  spread is alike in all networks.
+- Networks that were not trained anew (equal weights) have no noise: :math:`v = w = 0`. A change beyond the tolerance then comes
+  from code or settings, and even a gain is a change that needs a look.
+- A rule with the noise `any` judges such networks only. Dead masks need that: with some seeds a network
+  has nothing else.
+- A rule with the noise `other seeds` takes runs of the same network and seed for shared, whatever their weights: training starts
+  from the same weights with the same batches, so that its first losses differ only if training does.
+- :math:`s^2 = \sum (x - \bar{x})^2 / f_v` over the runs of base alone, about the mean of each unit, so that no regression can widen
+  what is allowed. :math:`f_v` is the number of runs less the number of these means. Pooling assumes that the spread is alike in
+  all networks. Where no unit has two values, as AR between a network's own runs, the spread between networks stands for it.
 - :math:`U' = U` for networks. Pairs that share a network are not independent: of :math:`K` networks, :math:`K / 2` pairs share
-  none, so :math:`U' = K / 2`, and :math:`f` shrinks by :math:`U' / U`.
-- :math:`t` is Student's quantile with :math:`f` degrees of freedom, so few seeds widen what is allowed. The chance that other
-  seeds alone turn the gate red, `false_alarms`, is divided among the metrics that have noise, then among each metric's rows
-  (Bonferroni); so a metric with many rows does not blunt the others. For `same` it is also divided between the two directions.
-
-Both sides use the same test images, so the number of images adds no noise here.
+  none, so :math:`U' = K / 2`. If each run adds its own part to AR, their sum of squares has :math:`K - 1` degrees of freedom per seed
+  (Satterthwaite, 1946).
+- :math:`w` is the variance of that change over test spots, from base alone too: for each spot, the deviations of a network's runs
+  from their mean on the same images, mean over units; of these the variance over :math:`M` spots, divided by :math:`M`, with
+  :math:`f_w = M - 1`. Whole spots count, because the views of one spot are not independent. Only accuracy has
+  :math:`w`; seeds move explained area and AR alike at all spots, so that :math:`w` is far below :math:`v` there.
+- :math:`f = (v + w)^2 / (v^2 / f_v + w^2 / f_w)` (Welch, 1947). :math:`t_f` is Student's quantile, so few seeds widen what is
+  allowed. The chance that other seeds alone turn the gate red, `false_alarms`, is divided among the metrics that have noise, then
+  among each metric's rows (Bonferroni); so a metric with many rows does not blunt the others. For `same` it is also divided
+  between the two directions.
 """
 
 from __future__ import annotations
@@ -37,9 +44,17 @@ from citylens.nets.names import JOINT
 from citylens.settings.schema import Rule
 
 COLUMNS = ["metric", "row", "pool", "unit", "run", "value", "weights"]
+OF_SPOTS = ("accuracy", "accuracy of")
+"""Metrics whose values are the share of `right` images in the table of spots."""
 
 
-def compare(base: pd.DataFrame, now: pd.DataFrame, rules: Sequence[Rule], false_alarms: float) -> pd.DataFrame:
+def compare(
+    base: pd.DataFrame,
+    now: pd.DataFrame,
+    rules: Sequence[Rule],
+    false_alarms: float,
+    spots: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Return the gate's table.
 
     Args:
@@ -48,16 +63,19 @@ def compare(base: pd.DataFrame, now: pd.DataFrame, rules: Sequence[Rule], false_
             `weights`, which trained network it belongs to, empty if that is not known.
         rules: one per metric.
         false_alarms: chance in (0, 1) that noise alone gives any row the verdict regression or changed.
+        spots: sums over the test images of each run and spot of base: `run`, `spot`, `images`, and `right`, those named rightly.
 
     Returns:
         `metric`, `row`, `base`, `now`, `change`, `allowed` (NaN if there is none), `verdict`, `note`. Verdicts: ok, better,
-        regression, changed (for a metric that is to stay the same), missing (now, in whole or in part), new.
+        regression, changed (for a metric that is to stay the same, or one of the same networks), missing (now, in whole or in
+        part), new.
     """
     lines = []
     for rule in rules:
         before, after = (list(side[side["metric"] == rule.name].itertuples(index=False)) for side in (base, now))
         rows = list(dict.fromkeys(value.row for value in [*before, *after])) or [""]
-        lines += [_line(rule, row, before, after) for row in rows]
+        sums = spots if rule.name in OF_SPOTS else None
+        lines += [_line(rule, row, before, after, sums) for row in rows]
     noisy = [line for line in lines if line["error"] > 0]
     rows_of = Counter(line["metric"] for line in noisy)
     for line in noisy:
@@ -78,23 +96,27 @@ _Values = list[Any]  # named tuples with the fields of COLUMNS
 _Units = dict[str, _Values]
 
 
-def _line(rule: Rule, row: str, base: _Values, now: _Values) -> dict[str, Any]:
+def _line(rule: Rule, row: str, base: _Values, now: _Values, spots: pd.DataFrame | None) -> dict[str, Any]:
     line: dict[str, Any] = {"metric": rule.name, "row": row, "direction": rule.direction, "verdict": "", "note": ""}
     line |= dict.fromkeys(("base", "now", "change", "allowed"), math.nan) | {"error": 0.0, "freedom": 0.0}
     before, after = (_by_unit(side, row) for side in (base, now))
     both = [unit for unit in before if unit in after]
     line["base"], line["now"] = (_mean([side[unit] for unit in both or side]) for side in (before, after))
     if both:
-        line |= {"change": line["now"] - line["base"], "allowed": rule.tolerance}
+        allowed = max(line["base"] - rule.tolerance, 0.0) if rule.direction == "above" else rule.tolerance
+        line |= {"change": line["now"] - line["base"], "allowed": allowed}
     lost = [unit or "the value" for unit in before if unit not in after] + _lost(base, now, row, after)
+    if not before and not after and any(value.row == row for value in now):
+        return line | {"verdict": "ok", "note": "no value in either"}
     if lost or not after:
         return line | {"verdict": "missing", "note": f"not there now: {', '.join(lost)}" if lost else "in neither"}
     if not both:
         return line | {"verdict": "new"}
     fresh = ", ".join(unit for unit in after if unit not in before)
-    found = _noise(before, after, both, base, now) if rule.noise == "seeds" else {}
-    notes = [f"not compared, new: {fresh}" if fresh else "", found.pop("note", "")]
-    return line | found | {"note": "; ".join(filter(None, notes))}
+    found = _noise(rule, before, after, both, base, spots) if rule.noise != "none" else {}
+    low = rule.direction == "above" and line["base"] <= rule.tolerance
+    notes = [f"not compared, new: {fresh}" if fresh else "", found.pop("note", ""), "not above in base" if low else ""]
+    return line | ({"verdict": "ok"} if low else {}) | found | {"note": "; ".join(filter(None, notes))}
 
 
 def _by_unit(values: _Values, row: str) -> _Units:
@@ -119,42 +141,63 @@ def _lost(base: _Values, now: _Values, row: str, after: _Units) -> list[str]:
     return [run for run, unit in absent[1].items() if unit in after and run not in absent[0]]
 
 
-def _noise(before: _Units, after: _Units, both: list[str], base: _Values, now: _Values) -> dict[str, Any]:
+def _noise(
+    rule: Rule, before: _Units, after: _Units, both: list[str], base: _Values, spots: pd.DataFrame | None
+) -> dict[str, Any]:
     """Return the standard error of the change (none if it is not known), its degrees of freedom, and a note."""
+    same = "run" if rule.noise == "other seeds" else "weights"
     shares = []
     for unit in both:
-        old, new = ([value.weights for value in side[unit]] for side in (before, after))
+        old, new = ([getattr(value, same) for value in side[unit]] for side in (before, after))
         common = len(set(filter(None, old)) & set(new))
         shares.append(1 / len(old) + 1 / len(new) - 2 * common / (len(old) * len(new)))
     if max(shares) < 1e-12:
-        return {"note": "the same networks, no noise"}
-    pools = {value.pool for values in [*before.values(), *after.values()] for value in values}
-    squares, spare, freedom = _spread(*([value for value in side if value.pool in pools] for side in (base, now)))
+        note = "the same networks, no noise" if same == "weights" else "the same seeds, run by run"
+        return {"note": note, "fixed": same == "weights"}
+    if rule.noise == "any":
+        return {"verdict": "ok", "note": "not compared, trained anew"}
+    pools = {value.pool for values in before.values() for value in values}
+    squares, spare, freedom = _spread([value for value in base if value.pool in pools])
+    if not spare and len(before) > 1 and all(JOINT in value.run for values in before.values() for value in values):
+        means = [fmean(value.value for value in values) for values in before.values()]
+        squares, spare = sum((mean - fmean(means)) ** 2 for mean in means), len(means) - 1
+        freedom = _free(spare, list(before))
     if not spare:
         return {"note": "noise unknown: no network has two seeds"}
-    return {
-        "error": math.sqrt(squares / spare * fmean(shares) / _independent(both)),
-        "freedom": freedom,
-        "note": "" if squares else "no spread between the seeds",
-    }
+    variance = squares / spare * fmean(shares) / _independent(both)
+    over_spots, spots_freedom = _over_spots(spots, [before[unit] for unit in both])
+    over_spots *= fmean(shares)
+    total = variance + over_spots
+    if over_spots:
+        freedom = total**2 / (variance**2 / freedom + over_spots**2 / spots_freedom)
+    return {"error": math.sqrt(total), "freedom": freedom, "note": "" if total else "no spread between the seeds"}
 
 
-def _spread(base: _Values, now: _Values) -> tuple[float, int, float]:
-    """Return the sum of squares about the means of units and sides, runs less means, and how many of those are independent.
-
-    A network that is in both sides counts once.
-    """
-    known = {value.weights for value in now if value.weights and not math.isnan(value.value)}
-    groups: dict[tuple[int, str, str, str], list[float]] = {}
-    for side, values in enumerate(([value for value in base if value.weights not in known], now)):
-        for value in values:
-            if not math.isnan(value.value):
-                groups.setdefault((side, value.pool, value.row, value.unit), []).append(value.value)
+def _spread(values: _Values) -> tuple[float, int, float]:
+    """Return the sum of squares about the units' means, runs less means, and how many of those are independent."""
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for value in values:
+        if not math.isnan(value.value):
+            groups.setdefault((value.pool, value.row, value.unit), []).append(value.value)
     several = {place: some for place, some in groups.items() if len(some) > 1}
     squares = sum((value - fmean(some)) ** 2 for some in several.values() for value in some)
     spare = sum(len(some) - 1 for some in several.values())
     units = list(dict.fromkeys(unit for *_, unit in several))
-    return squares, spare, max(1.0, spare * _independent(units) / len(units)) if units else 0.0
+    return squares, spare, _free(spare, units)
+
+
+def _over_spots(spots: pd.DataFrame | None, units: list[_Values]) -> tuple[float, int]:
+    """Return the variance over spots of the mean over units of a single run, and its degrees of freedom; 0 and 0 if unknown."""
+    runs = [[value.run for value in values] for values in units if len(values) > 1]
+    if spots is None or not runs or not {run for some in runs for run in some} <= {*spots["run"]}:
+        return 0.0, 0
+    wide = spots.pivot(index="spot", columns="run", values=["images", "right"])
+    parts = wide["right"] / wide["images"].mean()
+    deep = min(map(len, runs))
+    apart = [sum(parts[some[place]] - parts[some].mean(axis=1) for some in runs) / len(runs) for place in range(deep)]
+    if len(parts) < 2:
+        return 0.0, 0
+    return float(sum(one.var() for one in apart)) / (deep - 1) / len(parts), len(parts) - 1
 
 
 def _independent(units: list[str]) -> float:
@@ -163,10 +206,21 @@ def _independent(units: list[str]) -> float:
     return min(len(units), len(set().union(*networks)) / fmean(len(names) for names in networks))
 
 
+def _free(spare: int, units: list[str]) -> float:
+    """Return the degrees of freedom of a sum of squares: for pairs of K networks, as many as K - 1 units have."""
+    if not units:
+        return 0.0
+    networks = {name for unit in units for name in unit.split(JOINT)}
+    pairs = any(JOINT in unit for unit in units)
+    return max(1.0, spare * (len(networks) - 1) / len(units)) if pairs else float(spare)
+
+
 def _verdict(line: dict[str, Any]) -> str:
-    gain = line["change"] * {"higher": 1, "lower": -1, "same": 1}[line["direction"]]
+    gain = line["change"] * (-1 if line["direction"] == "lower" else 1)
+    if line["direction"] == "above":
+        return "ok" if gain > -line["allowed"] + 1e-12 else "regression"
     if abs(gain) <= line["allowed"] + 1e-12:
         return "ok"
-    if line["direction"] == "same":
+    if line["direction"] == "same" or (gain > 0 and line.get("fixed")):
         return "changed"
     return "better" if gain > 0 else "regression"

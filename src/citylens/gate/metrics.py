@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from citylens.errors import Incomparable, InputError
 from citylens.io.yaml_files import parse_yaml
 from citylens.nets.names import JOINT, split_key
-from citylens.versions import git
+from citylens.versions import git, pipeline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE = "reports/report/metrics.csv"
+TABLE, SPOTS = "reports/report/metrics.csv", "reports/report/spots.csv"
 COLUMNS = ["metric", "row", "pool", "run", "value"]
 
 
@@ -55,10 +55,21 @@ class Tree:
             raise Incomparable(str(error)) from None
 
     @cached_property
+    def entries(self) -> dict[str, pipeline.Entry]:
+        """Return the entries of dvc.lock by their stages' names; empty if the file does not exist.
+
+        Raises:
+            Incomparable: the file is not as DVC writes it.
+        """
+        try:
+            return pipeline.recorded(text=self.read("dvc.lock") or "")
+        except InputError as error:
+            raise Incomparable(f"{error} ({self.name})") from None
+
+    @cached_property
     def outputs(self) -> dict[str, str]:
         """Return the md5 of every result in dvc.lock, by its path."""
-        stages = self.mapping("dvc.lock").get("stages") or {}
-        return {out["path"]: out.get("md5", "") for stage in stages.values() for out in stage.get("outs") or []}
+        return {path: md5 for entry in self.entries.values() for path, md5 in entry.outs.items()}
 
 
 def values(tree: Tree) -> pd.DataFrame:
@@ -84,3 +95,24 @@ def values(tree: Tree) -> pd.DataFrame:
         raise Incomparable(f"{where}: not a table of metrics: {error}") from None
     weights = [[tree.outputs.get(f"models/train/{key}", "") for key in keys] for keys in runs]
     return table.assign(unit=units, weights=["+".join(md5s) if all(md5s) else "" for md5s in weights])
+
+
+def spots(tree: Tree) -> pd.DataFrame | None:
+    """Return the sums over each spot's test images, or None for a revision that has no such table yet.
+
+    Raises:
+        Incomparable: it is no such table.
+    """
+    import pandas as pd
+
+    text = tree.read(SPOTS)
+    if text is None:
+        return None
+    columns = {"run": str, "spot": str, "images": float, "right": float}
+    try:
+        table = pd.read_csv(io.StringIO(text), usecols=list(columns), dtype=columns, keep_default_na=False)
+    except ValueError as error:
+        raise Incomparable(f"{SPOTS} ({tree.name}): not a table of spots: {error}") from None
+    if table.duplicated(["run", "spot"]).any():
+        raise Incomparable(f"{SPOTS} ({tree.name}): a run has a spot twice; allowed: one row per run and spot")
+    return table

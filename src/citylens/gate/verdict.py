@@ -6,6 +6,7 @@ them. Anything else is stated above the table.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from citylens.errors import Incomparable, InputError
 from citylens.gate import comparison
-from citylens.gate.metrics import TABLE, Tree, values
+from citylens.gate.metrics import TABLE, Tree, spots, values
 from citylens.io import md5s, yaml_files
 from citylens.settings.schema import Settings
 from citylens.versions import git, pipeline
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEST_DATA = "data/prepare"
+COUNTS = ("images", "objects", "pixels", "pairs")
+"""Metrics that count what a study is made from, so that they differ with other data."""
 NUMBERS = ["base", "now", "change", "allowed"]
 VERDICTS = {0: "nothing is worse", 1: "WORSE, or changed where nothing was to change", 2: "CANNOT COMPARE"}
 
@@ -78,7 +81,15 @@ def compare(settings: Settings, revision: str, *, other_data: bool = False, fold
     remarks = _same_data(base, now, other_data)
     # A network measured on other images has noise, even if its weights are the same.
     before, after = (values(tree).assign(**{"weights": ""} if remarks else {}) for tree in (base, now))
-    table = comparison.compare(before, after, settings.gate.metrics, settings.gate.false_alarms)
+    rules = settings.gate.metrics
+    if any(remark.startswith("WARNING") for remark in remarks):
+        # Runs of the same seed on other images are not the same runs.
+        rules = tuple(
+            dataclasses.replace(rule, noise="seeds") if rule.noise == "other seeds" else rule
+            for rule in rules
+            if rule.name not in COUNTS
+        )
+    table = comparison.compare(before, after, rules, settings.gate.false_alarms, spots(base))
     return Report(commit, table, tuple(_stale(folder)), tuple(remarks))
 
 
@@ -92,12 +103,19 @@ def refused(revision: str, error: InputError) -> Report:
 def _same_data(base: Tree, now: Tree, other_data: bool) -> list[str]:
     """Return nothing if both sides have the same test images, else what differs.
 
+    Rendered images count as the same if the same world, code and settings made them.
+
     Raises:
         Incomparable: the test images differ, or dvc.lock does not tell, and that is not allowed.
     """
     before, after = (tree.outputs.get(TEST_DATA, "") for tree in (base, now))
     if before and before == after:
         return []
+    recipes = {pipeline.rendered_from(tree.entries) for tree in (base, now)}
+    if len(recipes) == 1 and "" not in recipes:
+        return [
+            f"{TEST_DATA} has other bytes than in base, as rendered on another processor; world, code and settings agree"
+        ]
     parts = [tree.mapping("params.yaml") for tree in (base, now)]
     differing = [name for name in ("acquire", "prepare") if parts[0].get(name) != parts[1].get(name)]
     why = f" (settings that differ: {', '.join(differing)})" if differing else ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from citylens.errors import InputError
+from citylens.io.yaml_files import refuse_conflict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +159,7 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
         columns: columns that the table must have.
 
     Raises:
-        InputError: the file does not exist or holds no table, or a column is missing.
+        InputError: the file does not exist or holds no table, or a column is missing or stands there twice.
     """
     import pandas as pd
 
@@ -170,6 +171,9 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing; found: {', '.join(map(str, table.columns))}")
+    doubled = [name for name in columns if f"{name}.1" in table.columns]  # pandas names the second so
+    if doubled:
+        raise InputError(f"{path}: column {doubled[0]} stands there twice; allowed: once")
     return table
 
 
@@ -185,7 +189,12 @@ def read_json(path: Path | str) -> Any:
         InputError: the file does not exist or is not JSON.
     """
     with reading(path, "not JSON"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            return json.loads(text)
+        except ValueError:
+            refuse_conflict(text, path)
+            raise
 
 
 def write_text(path: Path | str, text: str) -> None:

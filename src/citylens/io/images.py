@@ -12,28 +12,37 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from citylens.errors import InputError
 from citylens.io.files import reading, whole_file
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_AVIF = features.check("avif")  # Pillow may be built without it.
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", *((".avif",) if _AVIF else ()))
 LARGEST = 178.0  # megapixels
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", *(("AVIF",) if _AVIF else ()))
+PngImagePlugin.MAX_TEXT_CHUNK = 32 << 20  # bytes of a text or colour profile; of all texts, Pillow takes 64 MB
 Image.MAX_IMAGE_PIXELS = None  # The limit here comes before decoding too, and names the file.
-_ROTATES_BY_A_QUARTER = (5, 6, 7, 8)
+_QUARTER_TURNS = (5, 6, 7, 8)
+_TURNS = (2, 3, 4, *_QUARTER_TURNS)
 _ORIENTATION = 0x0112
 _TILE = (322, 323)  # TIFF's tags for a tile's width and height
+_LOSSLESS = ("PNG", "BMP", "TIFF")
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")  # compressions inside a TIFF
 
 
 @dataclass(frozen=True)
 class Header:
-    """Upright size in pixels and codec (jpeg, png, ...) from a file's header, and the SHA-256 of its bytes."""
+    """Upright size in pixels and codec (jpeg, png, ...) from a file's header, the SHA-256 of its bytes, and its EXIF orientation.
+
+    The orientation is 1 (stored upright) to 8.
+    """
 
     width: int
     height: int
     codec: str
     sha256: str
+    orientation: int = 1
 
 
 def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
@@ -43,13 +52,20 @@ def read_header(path: Path | str, max_megapixels: float = LARGEST) -> Header:
         InputError: the file is missing, empty, no image, or larger than `max_megapixels`.
     """
     with _opened(path, max_megapixels) as (image, file):
+        orientation = _orientation(image)
         width, height = image.size
-        if image.getexif().get(_ORIENTATION) in _ROTATES_BY_A_QUARTER:  # In a PNG, the tag follows the pixels.
+        if orientation in _QUARTER_TURNS and image.format != "TIFF":  # Of a TIFF, Pillow gives the upright size.
             width, height = height, width
         codec = str(image.format).lower()
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Header(width, height, "jpeg" if codec == "mpo" else codec, digest)
+    return Header(width, height, "jpeg" if codec == "mpo" else codec, digest, orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 where it is missing or no orientation. In a PNG, the tag follows the pixels."""
+    found = image.getexif().get(_ORIENTATION)
+    return int(found) if found in _TURNS else 1
 
 
 def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
@@ -70,16 +86,40 @@ def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.ui
         return np.array(upright.convert("RGB"))
 
 
-def read_labels(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
+def read_labels(path: Path | str, max_megapixels: float = LARGEST, orientation: int = 1) -> NDArray[np.uint8]:
     """Return a label map as (H, W) uint8; of a palette image the indices, not the colours.
 
+    It is turned upright by its own EXIF tag, or by `orientation` where it has none.
+
     Raises:
-        InputError: as `read_rgb`, or the image does not have one byte per pixel.
+        InputError: as `read_rgb`; the format changes pixels; the image does not have one byte per pixel; or its palette is a
+            permutation of greys, which hides what the labels are.
     """
     with _opened(path, max_megapixels) as (image, _):
+        packed = str(image.info.get("compression")) if image.format == "TIFF" else ""
+        if image.format not in _LOSSLESS or packed in _LOSSY:
+            said = " ".join(filter(None, (image.format, packed)))
+            allowed = "PNG, BMP, or TIFF without JPEG or WebP, made from the original labels"
+            raise InputError(f"{path}: a label map as {said}, which changes labels at edges; allowed: {allowed}")
         if image.mode not in ("L", "P"):
             raise InputError(f"{path}: a label map of mode {image.mode}; allowed: one byte a pixel (mode L or P)")
-        return np.array(image)
+        if _orientation(image) == 1:
+            image.getexif()[_ORIENTATION] = orientation
+        labels = np.array(ImageOps.exif_transpose(image))
+        if image.mode == "P" and _is_grey(image, labels):
+            both = "a palette of greys other than their indices, as tools make that shrink files"
+            raise InputError(f"{path}: a label map with {both}; allowed: mode L, or a palette of colours")
+        return labels
+
+
+def _is_grey(image: Image.Image, indices: NDArray[np.uint8]) -> bool:
+    """Return whether a palette image shows each of its indices in a grey of its own, and not all in the grey of that number."""
+    palette = np.zeros((256, 3), np.uint8)
+    colours = np.reshape(image.getpalette("RGB") or [], (-1, 3))
+    palette[: len(colours)] = colours
+    used = np.unique(indices)
+    greys = palette[used]
+    return bool((greys == greys[:, :1]).all() and len({*greys[:, 0]}) == len(used) and (greys[:, 0] != used).any())
 
 
 def write_jpeg(path: Path | str, image: NDArray[np.uint8], quality: int) -> None:
@@ -106,8 +146,12 @@ def _opened(path: Path | str, max_megapixels: float) -> Iterator[tuple[Image.Ima
             image = Image.open(file, formats=_FORMATS)
         except MemoryError:
             raise
-        except Exception:
+        except UnidentifiedImageError:
             raise InputError(f"{path}: not an image; allowed: {', '.join(_FORMATS)}") from None
+        except Exception as error:
+            limited = "MAX_TEXT" in str(error)
+            allowed = "texts and colour profiles of 32 MB each, 64 MB in all" if limited else "a whole image"
+            raise InputError(f"{path}: cannot be opened: {error}; allowed: {allowed}") from None
         with image, reading(path, "cannot be decoded"):
             # A TIFF's tiles, which may be larger than the image, are decoded whole.
             tiles = [getattr(image, "tag_v2", {}).get(tag) for tag in _TILE]

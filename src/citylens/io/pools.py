@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,18 +17,29 @@ from citylens.errors import InputError
 from citylens.io import limits
 
 PATIENCE = 600  # seconds for reading a file
+LONGEST_FOLDER = 60  # bytes
 
 
 @contextmanager
 def pool() -> Iterator[Executor]:
-    """Yield a pool of up to one process per core; they are killed if the block fails, and end if this process is killed."""
-    others, context = set(active_children()), get_context("forkserver")
-    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_end_with_parent) as executor:
+    """Yield a pool of up to one process per core; they are killed if the block fails, and end if this process is killed.
+
+    Where the system has no semaphores (a container without /dev/shm), the pool has threads instead.
+    """
+    others, context = set(active_children()), _context()
+    try:
+        context.Lock()
+    except OSError:
+        executor: Executor = ThreadPoolExecutor(os.cpu_count())
+    else:
+        executor = ProcessPoolExecutor(os.cpu_count(), context, initializer=_end_with_parent)
+    with executor:
         try:
             yield executor
         except BaseException:
             for process in set(active_children()) - others:
                 process.kill()
+            executor.shutdown(cancel_futures=True)
             raise
 
 
@@ -43,19 +55,40 @@ def apart(read: Callable[[Path], Any], path: Path, most: int, needs: str) -> Any
     Raises:
         InputError: `read` raises it; or it crashes, takes more than `most` bytes, or longer than `PATIENCE`.
     """
-    get_context("forkserver").set_forkserver_preload([read.__module__, needs])
-    with pool() as executor:
-        try:
-            return executor.submit(_limited, read, path, most).result(PATIENCE)
-        except BrokenProcessPool:
-            raise InputError(f"{path}: damaged, such that its reader crashes; allowed: a whole file") from None
-        except TimeoutError:
-            raise InputError(f"{path}: not read in {PATIENCE} seconds; allowed: less") from None
+    context = _context()
+    context.set_forkserver_preload([read.__module__, needs])
+    answer, answered = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(answered, read, path, most))
+    process.start()
+    answered.close()
+    try:
+        if not answer.poll(PATIENCE):
+            raise InputError(f"{path}: not read in {PATIENCE} seconds; allowed: less")
+        value = answer.recv()
+    except EOFError:
+        raise InputError(f"{path}: damaged, such that its reader crashes; allowed: a whole file") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(value, Exception):
+        raise value
+    return value
 
 
-def _limited(read: Callable[[Path], Any], path: Path, most: int) -> Any:
-    with limits.memory(path, most):
-        return read(path)
+def _context() -> Any:
+    """Return how processes start. The fork server listens on a socket below TMPDIR, whose path may have some 100 bytes."""
+    long = len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER
+    return get_context("spawn" if long else "forkserver")
+
+
+def _answer(answered: Connection, read: Callable[[Path], Any], path: Path, most: int) -> None:
+    _end_with_parent()
+    try:
+        with limits.memory(path, most):
+            value = read(path)
+    except Exception as error:
+        value = error
+    answered.send(value)
 
 
 def _end_with_parent() -> None:

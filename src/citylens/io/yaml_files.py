@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from citylens.errors import InputError
 
 MOST_VALUES = 1_000_000  # in one file; the values of an alias count each time it is used
 
+_CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7}|\|{7})(?: |\r?$)", re.MULTILINE)
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = {
     "bool": r"true|True|TRUE|false|False|FALSE",
@@ -41,6 +43,13 @@ class _Loader(yaml.composer.Composer, _Base):
             raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
         return super().construct_document(node)
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        doubled = [name for name, count in names.items() if count > 1]
+        if doubled:  # PyYAML would silently take the last; DVC refuses the file.
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {doubled[0]!r} stands twice in one mapping")
+        return super().construct_mapping(node, deep)
+
 
 def _values(node: yaml.Node, known: dict[int, float]) -> float:
     """Return how many values a node stands for: an alias counts each time, one that contains itself infinitely often."""
@@ -51,6 +60,19 @@ def _values(node: yaml.Node, known: dict[int, float]) -> float:
         parts = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
         known[id(node)] = 1 + sum(_values(part, known) for part in parts)
     return known[id(node)]
+
+
+def refuse_conflict(text: str, where: Path | str) -> None:
+    """Check that a text has no line with which git marks the sides of a conflict.
+
+    Raises:
+        InputError: it has; names the line.
+    """
+    if found := _CONFLICT.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise InputError(
+            f"{where}: line {line} is git's mark of a conflict; allowed: one side (docs/operations/remotes.md)"
+        )
 
 
 def parse_yaml(text: str, where: Path | str) -> Any:
@@ -65,6 +87,7 @@ def parse_yaml(text: str, where: Path | str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
     except Exception as error:  # PyYAML's constructors raise errors of any kind on an invalid value.
+        refuse_conflict(text, where)
         raise InputError(f"{where}: not YAML: {type(error).__name__}: {error}") from None
 
 

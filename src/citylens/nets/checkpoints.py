@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from citylens.errors import InputError
 from citylens.io.files import reading, whole_file
+from citylens.io.texts import label
 from citylens.nets import networks
 
 
@@ -69,6 +70,8 @@ def read_network(path: Path | str) -> tuple[dict[str, torch.Tensor], Card]:
     with reading(path, "no readable card in its metadata; allowed: a network that citylens trained"):
         values: dict[str, Any] = dict(json.loads(metadata["card"]))
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        for name in (values["network"], *values["cities"]):
+            label(name, f"{path}: card")
         return tensors, Card(**values)
 
 
@@ -86,10 +89,10 @@ def load_network(path: Path | str) -> tuple[torch.nn.Module, Card]:
 
 
 def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path | str) -> None:
-    """Put weights into a network, with every name and shape as the network has them.
+    """Put weights into a network, with every name and shape as the network has them; numbers of other types are converted.
 
     Raises:
-        InputError: names are missing, unknown or of another shape; it lists them.
+        InputError: names are missing, unknown or of another shape, or hold NaN or infinity; it lists them.
     """
     wanted = network.state_dict()
     wrong = [f"{name} is missing" for name in wanted if name not in tensors]
@@ -98,4 +101,18 @@ def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], 
     wrong += [f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}" for name in misfits]
     if wrong:
         raise InputError(f"{path}: {len(wrong)} weight(s) do not fit the network: {'; '.join(wrong[:20])}")
-    network.load_state_dict(dict(tensors), assign=True)
+    fitting = {name: tensors[name].to(value.dtype) for name, value in wanted.items()}
+    check_finite(fitting, path)
+    network.load_state_dict(fitting, assign=True)
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], where: Path | str) -> None:
+    """Check that all numbers are finite: a network with one NaN may give NaN everywhere, and its likeliest class is then the first.
+
+    Raises:
+        InputError: lists the names of those that hold NaN or infinity.
+    """
+    wrong = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if wrong:
+        listed = ", ".join(wrong[:5])
+        raise InputError(f"{where}: NaN or infinity in {len(wrong)} weight(s): {listed}; allowed: finite numbers")

@@ -61,13 +61,14 @@ def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     """Return the network in two parts, cut after its last convolution and ReLU, the layer that Grad-CAM explains.
 
     The first part turns images into activations (N, K, h, w), the second turns them into logits (N, classes). The parts share
-    the network's weights. Networks with `features` (VGG, Shallow) are cut before the last pooling, others (ResNet) before the
-    last two modules.
+    the network's weights. Networks with `features` are cut after them, and before a pooling at their end (VGG, Shallow); others
+    (ResNet) before the last two modules.
     """
     if hasattr(network, "features"):
         convolutions, *pools, classifier = network.children()
         features = cast(nn.Sequential, convolutions)
-        return features[:-1], nn.Sequential(features[-1], *pools, nn.Flatten(), classifier)
+        end = len(features) - isinstance(features[-1], nn.MaxPool2d)
+        return features[:end], nn.Sequential(*features[end:], *pools, nn.Flatten(), classifier)
     *body, pool, classifier = network.children()
     return nn.Sequential(*body), nn.Sequential(pool, nn.Flatten(), classifier)
 

@@ -1,11 +1,13 @@
 """Colours, fonts, axes and PNG encoding that all figures of the report share.
 
-Figures are made without pyplot, so nothing global changes. The fonts come with matplotlib.
+Figures are made without pyplot, so nothing global changes. The font comes with matplotlib; for characters that it lacks,
+others stand in.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 
 import matplotlib.colors
@@ -14,9 +16,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from citylens.nets.names import NETWORKS
+from citylens.report.fonts import stand_ins
 from citylens.report.labels import keys_by_network
 
 DPI = 150
@@ -87,8 +91,13 @@ def png(figure: Figure, *, palette: bool = False) -> bytes:
         figure: the figure to draw.
         palette: reduce it to 256 colours, dithered, which halves the bytes of a figure full of photographs.
     """
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas, texts = FigureCanvasAgg(figure), figure.findobj(Text)
+    if families := stand_ins(frozenset("".join(text.get_text() for text in texts))):
+        for text in texts:
+            text.set_fontfamily([*text.get_fontfamily(), *families])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # stand_ins says so.
+        canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     if palette:
         reduced = image.quantize(256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -25,19 +26,29 @@ def metric_table(results: Results, explained_area: Mapping[str, float]) -> pd.Da
     """
     keys, scores = list(results.keys), results.scores
     accuracy = _of_runs("accuracy", {key: scores[key]["accuracy"] for key in keys})
+    above = _of_runs(
+        "above largest city", {key: scores[key]["accuracy"] - scores[key]["majority_accuracy"] for key in keys}
+    )
+    networks = [split_key(key)[0] for key in keys]
+    losses = {key: results.histories[key]["training_loss"] for key in keys}
     agreements = {key: results.neighbours[key].get("neighbour_agreement") for key in keys}
     whole = {"segmentation coverage": results.segmentation["coverage"]}
     whole |= {f"contract of {suite}": float(found["success"]) for suite, found in results.validation.items()}
     tables = [
         accuracy,
-        accuracy.assign(metric="accuracy of", row=[split_key(key)[0] for key in keys]),
+        accuracy.assign(metric="accuracy of", row=networks),
+        above,
+        above.assign(metric="above largest city of", row=networks),
+        _of_runs("first training loss", {key: losses[key].iloc[0] for key in keys}),
+        _of_runs("last training loss", {key: losses[key].iloc[-1] for key in keys}),
         _of_runs("loss", {key: scores[key]["loss"] for key in keys}),
         _ratios("mean R", results.ratios, ["city"]),
         _ratios("R", results.ratios, ["city", "object"]),
         _of_runs("explained area", {key: explained_area[key] for key in keys}),
-        _residuals(results.all_pairs, keys),
+        *_residuals(results.all_pairs, keys),
         _of_runs("dead masks", results.dead),
         _of_runs("neighbour agreement", agreements),
+        _counts(results),
         pd.DataFrame(whole.items(), columns=["metric", "value"]),
     ]
     return pd.concat(tables, ignore_index=True)[COLUMNS].fillna({"row": "", "pool": "", "run": ""})
@@ -55,10 +66,11 @@ def _ratios(metric: str, ratios: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return means.rename(columns={"ratio": "value"}).assign(metric=metric, pool=means["row"])
 
 
-def _residuals(pairs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _residuals(pairs: pd.DataFrame, keys: list[str]) -> list[pd.DataFrame]:
     """Return AR of two networks' runs with the same seed, and of a network's first seed with its second, third with fourth.
 
-    In these pairs each run stands once per two architectures, and once with another seed of its own.
+    In these pairs each run stands once per two architectures, and once with another seed of its own. Then the gap: by how much
+    each network's AR to other architectures exceeds that between its own runs. The order is the gap again, for a rule on its sign.
     """
     seeds = list(dict.fromkeys(split_key(key)[1] for key in keys))
     twins = list(zip(seeds[::2], seeds[1::2], strict=False))
@@ -68,4 +80,45 @@ def _residuals(pairs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         chosen.append((seed, twin) in twins if one == other else seed == twin)
     own = pairs[chosen]
     run = own["first"] + JOINT + own["second"]
-    return pd.DataFrame({"metric": "AR", "row": own["kind"], "run": run, "value": own["residual"]})
+    residuals = {"metric": "AR", "row": own["kind"], "pool": own["kind"], "run": run, "value": own["residual"]}
+    gaps = {}
+    for network in dict.fromkeys(split_key(key)[0] for key in keys):
+        runs = [key for key in keys if split_key(key)[0] == network]
+        means = own[own["first"].isin(runs) | own["second"].isin(runs)].groupby("kind")["residual"].mean()
+        gaps[JOINT.join(runs)] = means.get("architecture", math.nan) - means.get("initialisation", math.nan)
+    return [pd.DataFrame(residuals), _of_runs("AR gap", gaps), _of_runs("AR order", gaps)]
+
+
+def _counts(results: Results) -> pd.DataFrame:
+    """Return how many images, objects, pixels and pairs the results are made from; of several networks, the fewest."""
+    ratios, pairs = results.ratios, results.all_pairs
+    measured = ratios.groupby(["network", "seed", "city"])["images"].first().groupby(["network", "seed"]).sum()
+    images = {str(split): int(count) for split, count in results.splits.groupby("split")["images"].sum().items()}
+    images |= {
+        "tested": min(score["images"] for score in results.scores.values()),
+        "explained": min(map(len, results.explained.values())),
+        "segmented": int(results.segmentation["images"]),
+        "measured": measured.min(),
+        "compared": pairs["images"].min(),
+    }
+    objects = ratios[ratios["kept"] == 1].groupby("city")["object"].nunique()
+    pixels = ratios.groupby(["network", "seed"])["total"].sum().min()
+    rows = [("images", name, count) for name, count in images.items()]
+    rows += [("objects", str(city), count) for city, count in objects.items()]
+    rows += [("pixels", "", pixels)]
+    rows += [("pairs", str(kind), count) for kind, count in pairs["kind"].value_counts().sort_index().items()]
+    return pd.DataFrame(rows, columns=["metric", "row", "value"])
+
+
+def spot_table(results: Results) -> pd.DataFrame:
+    """Return sums over each spot's test images, by which the gate resamples: one row per trained network and spot.
+
+    Columns: run (the trained network), spot (CITY/SPOT), images, and right, how many of them are named rightly.
+    """
+    spots = results.test["city"].astype(str) + "/" + results.test["spot"].astype(str)
+    tables = []
+    for key in results.keys:
+        right = results.explained[key]["predicted"] == results.explained[key]["city"]
+        sums = right.astype(int).groupby(spots).agg(images="size", right="sum")
+        tables.append(sums.rename_axis("spot").reset_index().assign(run=key)[["run", "spot", "images", "right"]])
+    return pd.concat(tables, ignore_index=True)

@@ -7,7 +7,9 @@ images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +18,7 @@ from citylens.io.logged import Logged
 from citylens.report import figures, page
 from citylens.report.inputs import read_results
 from citylens.report.labels import object_name
-from citylens.report.metrics import metric_table
+from citylens.report.metrics import metric_table, spot_table
 from citylens.report.results import Results, accuracies, kept_ratios, main_scores, wide_ratios
 from citylens.settings.schema import Settings
 
@@ -28,7 +30,8 @@ def run(settings: Settings) -> None:
     results = read_results(settings)
     pictures = dict(figures.draw(results))
     tables = {"accuracies": accuracies(results), "table2": results.pairs, "object_ratio": wide_ratios(results)}
-    plain_tables = {"metrics": metric_table(results, results.explained_area), **_plotted(results)}
+    plain_tables = {"metrics": metric_table(results, results.explained_area), "spots": spot_table(results)}
+    plain_tables |= _plotted(results)
     found = page.rendered_findings(results)
     with files.whole_folder(FOLDER) as folder:
         for name, picture in pictures.items():
@@ -38,7 +41,9 @@ def run(settings: Settings) -> None:
             files.write_json(folder / f"{name}.json", {name: page.records(table)})
         for name, table in plain_tables.items():
             files.write_table(folder / f"{name}.csv", table)
-        files.write_json(folder / "scores.json", main_scores(results))
+        scores = main_scores(results)
+        files.write_json(folder / "scores.json", scores)
+        files.write_json(folder / "summary.json", _summary(scores))
         files.write_json(folder / "findings.json", {"findings": found})
     files.write_text(PAGE, page.html(results, found, pictures))
 
@@ -50,6 +55,14 @@ def _plotted(results: Results) -> dict[str, pd.DataFrame]:
     columns = ["training_loss", "validation_loss", "training_accuracy", "validation_accuracy"]
     histories = pd.concat(results.histories, names=["network"]).reset_index("network")
     return {"kept_ratio": kept[["object", "ratio"]], "histories": histories[["network", "epoch", *columns]]}
+
+
+def _summary(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Return the four numbers that `dvc metrics show` and `dvc exp show` compare; unknown numbers are left out."""
+    right, means = scores["accuracy"].values(), scores["residual"]
+    found = {"accuracy": sum(right) / len(right), "AR_architecture": means.get("architecture")}
+    found |= {"AR_retrained": means.get("retrained"), "R_distance": scores["object_ratio_distance"].get("architecture")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def logged() -> Logged:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citylens.errors import InputError
+from citylens.io.texts import alike, normal
 
 _ADE20K = """
 wall; building; sky; floor; tree; ceiling; road; bed; windowpane; grass; cabinet; sidewalk; person; earth; door;
@@ -31,16 +32,21 @@ ADE20K = {label: name.strip() for label, name in enumerate(_ADE20K.replace("\n",
 def short_names(names: Mapping[int, str]) -> dict[int, str]:
     """Return, for each label, the first of its synonyms that no lower label has: after "screen", "screen;CRT screen" is "CRT screen".
 
+    Synonyms that a reader cannot tell apart, such as "Wall" and "wall", are one.
+
     Raises:
         InputError: lower labels have all synonyms of a label.
     """
     chosen: dict[int, str] = {}
+    taken_names: set[str] = set()
     for label, synonyms in sorted(names.items()):
-        own = [part.strip() for part in synonyms.split(";") if part.strip() and part.strip() not in chosen.values()]
+        parts = map(normal, synonyms.split(";"))
+        own = [part for part in parts if part and alike(part) not in taken_names]
         if not own:
             taken = f"label {label}, {synonyms!r}, has the name of an earlier label"
             raise InputError(f"{taken}; allowed: a name of its own")
         chosen[label] = own[0]
+        taken_names.add(alike(own[0]))
     return chosen
 
 
@@ -54,6 +60,7 @@ def merged(names: Mapping[int, str], merge: Mapping[str, str]) -> tuple[NDArray[
     Raises:
         InputError: a name in `merge` is unknown, or an object is merged into one that is merged itself.
     """
+    merge = {normal(name): normal(target) for name, target in merge.items()}
     numbers = {name: label for label, name in names.items()}
     unknown = [name for pair in merge.items() for name in pair if name not in numbers]
     if unknown:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,17 +18,20 @@ from citylens.errors import InputError
 from citylens.io.files import read_table
 from citylens.io.texts import label
 from citylens.nets.label_maps import OBJECTS
-from citylens.segment.object_names import short_names
+from citylens.segment.object_names import ADE20K, short_names
 from citylens.segment.parser import Parser
 from citylens.settings.schema import Onnx, Segment
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+TYPES = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
+"""The types of numbers that a network may take, by their names in ONNX."""
 
 
 def open_parser(plan: Segment) -> Parser:
     """Open the network and the label list that `segment.onnx` names.
 
-    The network takes one image at a time; its probabilities are resized to the image's size by nearest neighbour.
+    The network gives each pixel's scores of all classes, or its likeliest class alone, which then has the probability 1. The
+    probabilities are resized to the image's size by nearest neighbour.
 
     Raises:
         InputError: a file is damaged, or the network does not fit the settings or the label list.
@@ -33,13 +39,24 @@ def open_parser(plan: Segment) -> Parser:
     settings, folder = plan.onnx, Path(plan.path)
     session = _session(folder / settings.model, settings)
     names = short_names(read_objects(folder / settings.objects))
-    blank = np.zeros((settings.size, settings.size, 3), np.uint8)
-    labels = _labels(_logits(session, settings, blank).shape[-1], settings, folder, names)
+    blank = _outputs(session, settings, [np.zeros((*settings.sides, 3), np.uint8)])
+    own, other = (3, 1) if settings.layout == "NHWC" else (1, 3)
+    if blank.ndim == 3 or blank.shape[own] == 1 or (blank.shape[other] == 1 and blank.dtype.kind in "iu"):
+        if plan.probabilities != "none":
+            said = f"{settings.model} gives the likeliest class only"
+            raise InputError(f"segment.probabilities: {plan.probabilities}: {said}; allowed: none")
+        labels = np.array([0, *sorted(names)], np.uint8)
+        probabilities = partial(_certain, settings=settings, labels=labels)
+    else:
+        # Some converters transpose the input only.
+        fits = {axis: _fits(blank.shape[axis], settings, names) for axis in (own, other)}
+        axis = other if fits[other] and not fits[own] else own
+        labels = _labels(blank.shape[axis], settings, folder, names)
+        probabilities = partial(_softmax, axis=axis)
 
     def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:
-        logits = np.stack([_logits(session, settings, image) for image in images])
-        probabilities = torch.softmax(torch.from_numpy(logits).permute(0, 3, 1, 2), 1)
-        return functional.interpolate(probabilities, images[0].shape[:2], mode="nearest-exact")
+        found = probabilities(_outputs(session, settings, images))
+        return functional.interpolate(found, images[0].shape[:2], mode="nearest-exact")
 
     return Parser(labels, names, parse)
 
@@ -47,38 +64,59 @@ def open_parser(plan: Segment) -> Parser:
 def read_objects(path: Path) -> dict[int, str]:
     """Return the names of a label list, a CSV with the columns index (1 to 150) and name.
 
+    The list of ADE20K's authors has the columns Idx and Name instead, and semicolons also between the words of one name.
+
     Raises:
         InputError: a column is missing, or an index is doubled, no number, or outside 1..150.
     """
-    table = read_table(path, ["index", "name"])
+    authors = {"Idx", "Name"} <= {*read_table(path).columns}
+    columns = ["Idx", "Name"] if authors else ["index", "name"]
+    numbers, words = (read_table(path, columns)[column] for column in columns)
     try:
-        names = dict(zip(map(int, table["index"]), map(str, table["name"]), strict=True))
+        names = dict(zip(map(int, numbers), map(str, words), strict=True))
     except (OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: column index: {error}; allowed: whole numbers from 1 to 150") from None
     wrong = [index for index in names if not 1 <= index <= OBJECTS]
-    if wrong or len(names) < len(table):
+    if wrong or len(names) < len(numbers):
         raise InputError(
             f"{path}: index {wrong[0] if wrong else 'stands in several rows'}; allowed: 1 to 150, each once"
         )
+    for index, synonyms in names.items():
+        if authors and {*ADE20K[index].split()} <= {*synonyms.replace(";", " ").split()}:
+            names[index] = f"{ADE20K[index]};{synonyms}"  # "pool table", not "pool" of "pool;table;billiard;table"
     return {index: label(name, str(path)) for index, name in names.items()}
 
 
 def _session(model: Path, settings: Onnx) -> onnxruntime.InferenceSession:
-    """Open a network whose one input has the shape that the settings give."""
+    """Open a network whose one input has the shape and the type that the settings give."""
     providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(model, providers=providers)
     except Exception as error:  # The exceptions of onnxruntime have no common base class.
         raise InputError(f"segment.onnx.model: {model}: not an ONNX network: {error}") from None
-    wanted = [1, settings.size, settings.size, 3] if settings.layout == "NHWC" else [1, 3, settings.size, settings.size]
+    wanted = [1, *settings.sides, 3] if settings.layout == "NHWC" else [1, 3, *settings.sides]
     inputs = session.get_inputs()
     shape = list(inputs[0].shape or ()) if len(inputs) == 1 else []
-    if len(shape) != 4 or any(isinstance(side, int) and side != want for side, want in zip(shape, wanted, strict=True)):
+    if len(shape) != 4 or any(
+        isinstance(side, int) and side != want for side, want in zip(shape[1:], wanted[1:], strict=True)
+    ):
         raise InputError(
             f"segment.onnx: {settings.model} takes {[put.shape for put in inputs]}; "
             f"layout {settings.layout} and size {settings.size} give {wanted}"
         )
+    kind = inputs[0].type.removeprefix("tensor(").removesuffix(")")
+    if kind not in TYPES:
+        raise InputError(f"segment.onnx: {settings.model} takes {kind}; allowed: {', '.join(TYPES)}")
+    if kind == "uint8" and (settings.scale, *settings.mean, *settings.std) != (1, 0, 0, 0, 1, 1, 1):
+        raise InputError(
+            f"segment.onnx: {settings.model} takes the pixels themselves (uint8); "
+            "allowed: scale 1, mean [0, 0, 0] and std [1, 1, 1]"
+        )
     return session
+
+
+def _fits(classes: int, settings: Onnx, names: Mapping[int, str]) -> bool:
+    return {*range(settings.offset, settings.offset + classes)} - {0} == {*names}
 
 
 def _labels(classes: int, settings: Onnx, folder: Path, names: dict[int, str]) -> NDArray[np.uint8]:
@@ -89,7 +127,7 @@ def _labels(classes: int, settings: Onnx, folder: Path, names: dict[int, str]) -
             f"segment.onnx: {settings.model}: {classes} classes with offset {first} give labels {first} to {last}; "
             f"allowed: 0 to {OBJECTS}"
         )
-    if {*range(first, last + 1)} - {0} != {*names}:
+    if not _fits(classes, settings, names):
         raise InputError(
             f"segment.onnx.objects: {folder / settings.objects} names {len(names)} objects, "
             f"{min(names, default=0)} to {max(names, default=0)}; "
@@ -98,20 +136,65 @@ def _labels(classes: int, settings: Onnx, folder: Path, names: dict[int, str]) -
     return np.arange(first, last + 1, dtype=np.uint8)
 
 
-def _logits(session: onnxruntime.InferenceSession, settings: Onnx, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the (h, w, classes) logits of an (H, W, 3) uint8 RGB image, at the network's own output size."""
-    square = cv2.resize(image, (settings.size, settings.size), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+def _outputs(session: onnxruntime.InferenceSession, settings: Onnx, images: list[NDArray[np.uint8]]) -> NDArray[Any]:
+    """Return the network's output for N images, each (H, W, 3) uint8 RGB: (N, h, w), (N, h, w, classes) or (N, classes, h, w)."""
+    put = session.get_inputs()[0]
+    kind = TYPES[put.type.removeprefix("tensor(").removesuffix(")")]
+    at_once, parts = put.shape[0] if isinstance(put.shape[0], int) else 1, []
+    for start in range(0, len(images), at_once):
+        own = [_prepared(image, settings) for image in images[start : start + at_once]]
+        batch = np.stack(own + own[:1] * (at_once - len(own)))  # A network may take a fixed number of images.
+        batch = batch if settings.layout == "NHWC" else batch.transpose(0, 3, 1, 2)
+        try:
+            output = np.asarray(session.run(None, {put.name: np.ascontiguousarray(batch, kind)})[0])
+        except Exception as error:  # The exceptions of onnxruntime have no common base class.
+            said = f"{settings.model} fails on {np.dtype(kind)} {batch.shape}"
+            raise InputError(f"segment.onnx.model: {said}: {error}") from None
+        if output.ndim not in (3, 4) or len(output) != at_once:
+            raise InputError(
+                f"segment.onnx.model: its output has shape {output.shape}; "
+                f"allowed, for N = {at_once}: (N, h, w), (N, h, w, classes) or (N, classes, h, w)"
+            )
+        parts.append(output[: len(own)])
+    return np.concatenate(parts)
+
+
+def _prepared(image: NDArray[np.uint8], settings: Onnx) -> NDArray[np.float32]:
+    """Return an (H, W, 3) uint8 RGB image as (*size, 3) float32, normalised as the settings say."""
+    resized = cv2.resize(image, settings.sides[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
     if settings.channels == "BGR":
-        square = square[..., ::-1]
-    values = (square / settings.scale - np.asarray(settings.mean, np.float32)) / np.asarray(settings.std, np.float32)
-    batch = values[None] if settings.layout == "NHWC" else values.transpose(2, 0, 1)[None]
-    put = session.get_inputs()[0].name
-    try:
-        output = np.asarray(session.run(None, {put: np.ascontiguousarray(batch, np.float32)})[0])
-    except Exception as error:  # The exceptions of onnxruntime have no common base class.
-        raise InputError(f"segment.onnx.model: {settings.model} fails on float32 {batch.shape}: {error}") from None
-    if output.ndim != 4:
+        resized = resized[..., ::-1]
+    mean, std = np.asarray(settings.mean, np.float32), np.asarray(settings.std, np.float32)
+    return np.asarray((resized / settings.scale - mean) / std, np.float32)
+
+
+def _softmax(output: NDArray[Any], axis: int) -> torch.Tensor:
+    """Return (N, classes, h, w) probabilities of the scores of all classes, which lie along an axis."""
+    return torch.softmax(torch.from_numpy(np.moveaxis(output, axis, 1).astype(np.float32)), 1)
+
+
+def _certain(output: NDArray[Any], settings: Onnx, labels: NDArray[np.uint8]) -> torch.Tensor:
+    """Return (N, labels, h, w) probabilities, 1 for the label of each pixel's likeliest class and 0 for all others.
+
+    Args:
+        output: (N, h, w) classes, with or without an axis of length 1 for them.
+        labels: the labels that have a name, and 0, sorted.
+
+    Raises:
+        InputError: a class is no whole number, or has no name in the label list.
+    """
+    classes = output if output.ndim == 3 else output[:, 0] if output.shape[1] == 1 else output[..., 0]
+    if not ((classes == np.rint(classes)) & (np.abs(classes) < 1 << 15)).all():
         raise InputError(
-            f"segment.onnx.model: its output has shape {output.shape}; allowed: (1, h, w, classes) or (1, classes, h, w)"
+            f"segment.onnx.model: {settings.model} gives one number per pixel, and not only whole ones; "
+            "allowed: the number of the likeliest class, or the scores of two or more classes"
         )
-    return output[0] if settings.layout == "NHWC" else output[0].transpose(1, 2, 0)
+    found = classes.astype(np.int64) + settings.offset
+    unknown = np.setdiff1d(found, labels)
+    if len(unknown):
+        raise InputError(
+            f"segment.onnx: {settings.model} gives the class {unknown[0] - settings.offset}, with offset {settings.offset} "
+            f"the label {unknown[0]}, which {settings.objects} does not name"
+        )
+    places = torch.from_numpy(np.searchsorted(labels, found))
+    return torch.zeros(len(found), len(labels), *found.shape[1:]).scatter_(1, places[:, None], 1)

@@ -42,13 +42,16 @@ def ranked(
         top: number of labels per pixel; missing ones are 0.
 
     Raises:
-        ValueError: the numbers of classes and labels differ.
+        ValueError: the numbers of classes and labels differ, or a probability is NaN or infinite.
     """
     if len(probabilities) != len(labels):
         raise ValueError(f"{len(probabilities)} classes, but {len(labels)} labels")
     present, place = np.unique(labels, return_inverse=True)
     sums = probabilities.new_zeros((len(present), *probabilities.shape[1:]))
     sums.index_add_(0, torch.from_numpy(place).to(probabilities.device), probabilities)
+    # The likeliest of NaN would be the first label, everywhere.
+    if not torch.isfinite(sums.sum(dim=0)).all():
+        raise ValueError("the network gives NaN or infinity; allowed: finite numbers")
     values, order = sums.topk(min(top, len(present)), dim=0)
     found = present[order.cpu().numpy()].astype(np.uint8)
     shares = (values.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -116,8 +116,14 @@ def _network(settings: Settings) -> tuple[Label, dict[int, str]]:
 
     def label(rows: pd.DataFrame) -> dict[str, Any]:
         found = []
-        for _, same in groupby((images.read_rgb(ACQUIRED / path) for path in rows["path"]), key=np.shape):
-            found += [ranked(own, merged[parser.labels], top) for own in parser.parse(list(same))]
+        read = ((path, images.read_rgb(ACQUIRED / path)) for path in rows["path"])
+        for _, same in groupby(read, key=lambda one: one[1].shape):
+            paths, photographs = zip(*same, strict=True)
+            for path, own in zip(paths, parser.parse(list(photographs)), strict=True):
+                try:
+                    found.append(ranked(own, merged[parser.labels], top))
+                except ValueError as error:
+                    raise InputError(f"segment.segmenter: {plan.segmenter}: {path}: {error}") from None
         likeliest, shares = (np.stack([_resized(maps, settings) for maps in part]) for part in zip(*found, strict=True))
         more = {"likeliest": likeliest, "probabilities": shares} if top > 1 else {}
         return {"labels": likeliest[:, 0], **more}

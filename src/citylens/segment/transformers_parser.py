@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from citylens.errors import InputError
 from citylens.io.texts import label
-from citylens.nets import networks
+from citylens.nets import checkpoints, networks
 from citylens.segment.object_names import short_names
 from citylens.segment.parser import Parser, upsampled
 from citylens.settings.schema import Segment
@@ -25,14 +25,18 @@ def open_parser(plan: Segment) -> Parser:
     Its weights have to be in the safetensors format, and no code of the checkpoint runs.
 
     Raises:
-        InputError: the library is not installed, it cannot open the checkpoint, or the names of the classes do not fit.
+        InputError: the library is not installed, it cannot open the checkpoint, weights are missing or not finite, or the names
+            of the classes do not fit.
     """
     own = Path(plan.path) / plan.transformers.checkpoint
     checkpoint, device = str(own) if own.is_dir() else plan.transformers.checkpoint, networks.device()
     processor, model = _loaded(checkpoint)
     model.eval().to(device)
     where = f"segment.transformers.checkpoint: {checkpoint}"
+    checkpoints.check_finite(dict(model.named_parameters()), where)
     classes = {int(number): label(str(name), where) for number, name in model.config.id2label.items()}
+    if {*classes} != {*range(len(classes))}:
+        raise InputError(f"{where}: id2label names the classes {[*classes][:5]}, ...; allowed: 0, 1, 2 and so on")
     if len(classes) > 255:
         raise InputError(f"segment.transformers: {plan.transformers.checkpoint}: {len(classes)} classes; allowed: 255")
     names = short_names({number + 1: name.replace(",", ";") for number, name in classes.items()})
@@ -60,7 +64,12 @@ def _loaded(checkpoint: str) -> tuple[Any, Any]:
         kind = "Universal" if config.model_type in UNIVERSAL else "Semantic"
         network = getattr(transformers, f"AutoModelFor{kind}Segmentation")
         processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-        return processor, network.from_pretrained(checkpoint, trust_remote_code=False, use_safetensors=True)
+        options = {"trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
+        model, about = network.from_pretrained(checkpoint, **options)
+        lacking = sorted({*about["missing_keys"]} & {name for name, _ in model.named_parameters()})
+        if lacking:  # The library would make up random ones.
+            raise ValueError(f"weights of a segmentation network that it lacks: {', '.join(lacking[:3])}")
+        return processor, model.float()
     except Exception as error:  # The library raises exceptions of many kinds for a checkpoint that does not fit.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"segment.transformers.checkpoint: {checkpoint}: {first}") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from citylens.errors import InputError
-from citylens.io.texts import printable, shown
+from citylens.io.texts import plain, shown
 from citylens.io.yaml_files import read_yaml
 from citylens.settings.schema import Settings, refused
 
@@ -50,10 +50,12 @@ def _section(kind: type, mapping: object, where: str) -> Any:
             close = difflib.get_close_matches(name, hints, n=1)
             meant = f"; did you mean {close[0]}? Allowed" if close else "; allowed"
             raise InputError(f"params.yaml: unknown key {where}{name}{meant}: {', '.join(hints)}")
-    for name in hints:
-        if name not in mapping:
-            raise InputError(f"params.yaml: missing key {where}{name}; `citylens use demo` writes one with all of them")
-    return kind(**{name: _value(hint, mapping[name], where + name) for name, hint in hints.items()})
+    for field in dataclasses.fields(kind):
+        if field.name not in mapping and field.default is dataclasses.MISSING:
+            raise InputError(
+                f"params.yaml: missing key {where}{field.name}; `citylens use demo` writes one with all of them"
+            )
+    return kind(**{name: _value(hint, mapping[name], where + name) for name, hint in hints.items() if name in mapping})
 
 
 @functools.cache
@@ -74,8 +76,10 @@ def _value(hint: Any, value: object, key: str) -> Any:
         if value not in arguments:
             raise refused(key, value, ", ".join(map(str, arguments)))
         return value
-    if origin is types.UnionType:
-        return None if value is None else _value(arguments[0], value, key)
+    if origin is types.UnionType:  # of a plain type, and None or a tuple
+        if value is None and type(None) in arguments:
+            return None
+        return _value(arguments[isinstance(value, list) and get_origin(arguments[1]) is tuple], value, key)
     if origin is tuple:
         if not isinstance(value, list):
             raise refused(key, value, "a list")
@@ -84,7 +88,7 @@ def _value(hint: Any, value: object, key: str) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise refused(key, value, "a mapping of texts")
         return {
-            printable(name, f"params.yaml: {key}"): _value(arguments[1], item, f"{key}.{name}")
+            plain(name, f"params.yaml: {key}"): _value(arguments[1], item, f"{key}.{name}")
             for name, item in value.items()
         }
     return _plain(hint, value, key)
@@ -99,4 +103,4 @@ def _plain(kind: type, value: object, key: str) -> Any:
         raise InputError(f"params.yaml: {key} is NaN; allowed: a number")
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise refused(key, value, "a whole number of 64 bits")
-    return printable(value, f"params.yaml: {key}") if isinstance(value, str) else value
+    return plain(value, f"params.yaml: {key}") if isinstance(value, str) else value

@@ -76,3 +76,5 @@ def _change(mapping: Any, change: str) -> None:
     if not isinstance(mapping, dict) or name not in mapping:
         raise InputError(f"unknown key {key}; allowed: the keys of params.yaml")
     mapping[name] = parse_yaml(value, change)
+    if name == "path" and value.startswith("~/"):  # DVC does not know the sign for one's own folder.
+        mapping[name] = str(Path(value).expanduser())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from citylens.errors import InputError
-from citylens.io.texts import label, shown
+from citylens.io.texts import alike, label, shown
 from citylens.nets.names import NETWORKS
 
 SPLITS = ("training", "validation", "test")
@@ -52,6 +52,10 @@ Seed = Annotated[int, within(0)]
 Share = Annotated[float, within(0, 1)]
 Inside = Allowed(lambda path: not path.startswith("/") and ".." not in path.split("/"), "a path inside the folder")
 File = Annotated[str, Inside]
+WrittenOut = Allowed(lambda path: not path.startswith("~"), "a path without ~, which DVC does not know: /home/me/...")
+Folder = Annotated[str, WrittenOut]
+NotHtml = Allowed(lambda text: not {*text} & {*"<>&"}, "a text without < > and &, which pages take for HTML")
+Title = Annotated[str, NotHtml]
 Split = Allowed(
     lambda shares: len(shares) == len(SPLITS) and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-6,
     "three positive shares (training, validation, test) that sum to 1",
@@ -60,6 +64,12 @@ Known = Allowed(lambda names: _differ(names) and {*names} <= {*NETWORKS}, f"{', 
 Different = Allowed(_differ, "one or more different whole numbers from 0")
 Some = Allowed(len, "one or more")
 PerChannel = Allowed(lambda values: len(values) == 3, "three numbers, one per channel")
+Sides = Allowed(
+    lambda size: (
+        8 <= size <= 4096 if isinstance(size, int) else len(size) == 2 and all(8 <= side <= 4096 for side in size)
+    ),
+    "8 to 4096, or [height, width] of such numbers",
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,10 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A city's data set as its authors released it: its folder inside `acquire.path`, its layout, and which views to take."""
+    """A city's data set as its authors released it: its folder inside `acquire.path`, its layout, and which views to take.
+
+    `note` takes only files of layout vpr whose note has this name, alone or between underscores, such as a city's name.
+    """
 
     city: str
     layout: Literal["pitts250k", "tokyo247", "vpr"]
@@ -102,26 +115,32 @@ class Dataset:
     images: Annotated[int, within(0)]
     seed: Seed
     names: Literal["fail", "skip"]
+    note: str = ""
 
     def __post_init__(self) -> None:
-        label(self.city, "params.yaml: acquire.datasets: city")
+        object.__setattr__(self, "city", label(self.city, "params.yaml: acquire.datasets: city"))
 
 
 @dataclass(frozen=True)
 class Acquire:
-    """Where the images come from, and the largest image to decode, in megapixels."""
+    """Where the images come from, the largest image to decode, in megapixels, and how label maps lie on photographs.
+
+    A label map belongs to the pixels of its photograph as they are shown, turned upright by EXIF, or as they are stored.
+    """
 
     source: Literal["render", "folder", "manifest", "datasets"]
-    path: str
+    path: Folder
     manifest: File
     datasets: tuple[Dataset, ...]
     cities: tuple[str, ...]
     max_megapixels: Annotated[float, within(0.01, 178)]
     render: Rendered
+    labels_orientation: Literal["shown", "stored"] = "shown"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cities", tuple(label(city, "params.yaml: acquire.cities") for city in self.cities))
         cities = [dataset.city for dataset in self.datasets]
-        if self.source == "datasets" and not (len(cities) > 1 and _differ(cities)):
+        if self.source == "datasets" and not (len(cities) > 1 and _differ([*map(alike, cities)])):
             raise InputError(
                 f"params.yaml: acquire.datasets has {', '.join(cities) or 'nothing'}; allowed: two or more different cities"
             )
@@ -193,7 +212,7 @@ class Train:
     augment: Literal["none", "flip"]
     keep: Literal["last", "best"]
     start: Literal["random", "pretrained"]
-    path: str
+    path: Folder
 
 
 @dataclass(frozen=True)
@@ -208,18 +227,24 @@ class Explain:
 class Onnx:
     """An ONNX scene parser and its list of objects, by their names in `segment.path`.
 
-    Its input is the whole image, resized to `size` x `size`: (pixel / scale - mean) / std. `offset` is added to its classes.
+    Its input is the whole image, resized to `size`, the side of a square or (height, width): (pixel / scale - mean) / std.
+    `offset` is added to its classes.
     """
 
     model: File
     objects: File
     layout: Literal["NHWC", "NCHW"]
-    size: Annotated[int, within(8, 4096)]
+    size: Annotated[int | tuple[int, ...], Sides]
     channels: Literal["RGB", "BGR"]
     scale: Annotated[float, within(1e-6, 1e6)]
     mean: Annotated[tuple[float, ...], PerChannel]
     std: Annotated[tuple[Annotated[float, within(1e-9)], ...], PerChannel]
     offset: Annotated[int, within(0, 150)]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Return the height and the width of the network's input."""
+        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
 
 
 @dataclass(frozen=True)
@@ -238,7 +263,7 @@ class Csail:
 class Transformers:
     """A checkpoint of the transformers library: a folder inside `segment.path`, or a name on the Hugging Face hub."""
 
-    checkpoint: str
+    checkpoint: Title
 
 
 @dataclass(frozen=True)
@@ -246,7 +271,7 @@ class Segment:
     """What names the objects: the labels that come with the data, or a network; `merge` counts an object as another."""
 
     segmenter: Literal["oracle", "onnx", "csail", "transformers"]
-    path: str
+    path: Folder
     batch_size: Annotated[int, within(1, 256)]
     merge: dict[str, str]
     probabilities: Literal["none", "top3"]
@@ -287,17 +312,21 @@ class Report:
 class Register:
     """The registered models are named PREFIX-NETWORK."""
 
-    prefix: str
+    prefix: Title
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What counts as worse for a metric; noise of the `seeds` is added to the tolerance."""
+    """What counts as worse for a metric; noise of the `seeds` is added to the tolerance.
+
+    `above`: a metric that is above the tolerance must stay so. `other seeds`: runs of the same seed have no noise. `any`:
+    training anew may change it by any amount.
+    """
 
     name: str
-    direction: Literal["higher", "lower", "same"]
+    direction: Literal["higher", "lower", "same", "above"]
     tolerance: Annotated[float, within(0)]
-    noise: Literal["seeds", "none"]
+    noise: Literal["seeds", "other seeds", "any", "none"]
 
 
 @dataclass(frozen=True)
@@ -323,7 +352,7 @@ class Gate:
 class Tracking:
     """The MLflow experiment, and the server's address; null: a database in the project's folder."""
 
-    experiment: str
+    experiment: Title
     address: str | None
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -27,6 +28,8 @@ NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "o
 WEIGHTS = "citylens.weights.md5"
 VERSIONS = "mlflow.modelVersions"
 CHAMPION, CHALLENGER = "champion", "challenger"
+CROWNED = "citylens.crowned"
+"""The tag of a version that is or was champion."""
 EXAMPLE_SIDE = 32  # pixels
 
 
@@ -83,7 +86,11 @@ def link(source: Path, target: Path) -> None:
 
 
 def signature(cities: tuple[str, ...]) -> ModelSignature:
-    """Return the model's signature: images (N, H, W, 3) uint8 in; city, its probabilities, mask and whether that is dead out."""
+    """Return the model's signature: images in; city, its probabilities, mask and whether that is dead out.
+
+    MLflow casts what comes over HTTP to the dtype of the signature, so that 0.5 would become 0. It passes objects on as they are,
+    and `Served.predict` checks them.
+    """
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -94,7 +101,7 @@ def signature(cities: tuple[str, ...]) -> ModelSignature:
         *(ColSpec(DataType.float, f"probability of {city}") for city in cities),
     ]
     columns += [ColSpec(Array(Array(DataType.float)), "mask"), ColSpec(DataType.boolean, "dead")]
-    return ModelSignature(Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]), Schema(columns))
+    return ModelSignature(Schema([TensorSpec(np.dtype(object), (-1,))]), Schema(columns))
 
 
 def logged_networks(experiment: Experiment, keys: Iterable[str]) -> dict[str, str]:
@@ -105,23 +112,23 @@ def logged_networks(experiment: Experiment, keys: Iterable[str]) -> dict[str, st
 
 
 def _holding(experiment: Experiment, weights_md5: str) -> list[Any]:
+    """The logged models with these weights, the oldest first."""
     logged = experiment.client.search_logged_models([experiment.id], f"tags.`{WEIGHTS}` = '{weights_md5}'")
     # A filter by status finds nothing in the SQL store, which keeps the status as a number.
-    return [model for model in logged if str(model.status) == "READY"]
+    ready = [model for model in logged if str(model.status) == "READY"]
+    return sorted(ready, key=lambda model: (model.creation_timestamp, model.model_id))
 
 
 def register(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[str, Any]) -> None:
-    """Make the logged model with these weights a version of the registered model, once; it may become the challenger."""
-    from mlflow.exceptions import MlflowException
+    """Make the logged model with these weights a version of the registered model, once; it may become the challenger.
 
+    Two machines may do so at once: a server numbers versions, the first one stays, and its twins are deleted.
+    """
     client = experiment.client
-    try:
+    with stores.made_once():
         client.create_registered_model(name, description=f"{name.rpartition('-')[2]}: one version per trained network.")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
     there = registered(client, name, weights_md5)
-    if there is None:
+    while there is None:
         found = _holding(experiment, weights_md5)
         if not found:
             print(
@@ -132,7 +139,7 @@ def register(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[
         described = {WEIGHTS: weights_md5} | _source_tags(client, model.source_run_id)
         described |= {key: str(value) for key, value in tags.items()}
         text = f"{tags['citylens.key']}, test accuracy {tags['citylens.accuracy']:.1%}; its run names data, code and settings."
-        there = client.create_model_version(
+        client.create_model_version(
             name,
             f"models:/{model.model_id}",
             model.source_run_id,
@@ -140,16 +147,57 @@ def register(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[
             model_id=model.model_id,
             description=text,
         )
+        there = _only(client, name, weights_md5)
+        if there is None:  # The model went meanwhile, with the younger of two runs.
+            continue
         # MLflow's pages find a logged model's versions by this tag; its client writes it in `register_model` alone.
-        versions = [*json.loads(model.tags.get(VERSIONS, "[]")), {"name": name, "version": there.version}]
-        client.set_logged_model_tags(model.model_id, {VERSIONS: json.dumps(versions)})
+        others = [one for one in json.loads(model.tags.get(VERSIONS, "[]")) if one["name"] != name]
+        versions = json.dumps([*others, {"name": name, "version": there.version}])
+        client.set_logged_model_tags(_model_of(there), {VERSIONS: versions})
     challenge(client, there)
 
 
 def registered(client: MlflowClient, name: str, weights_md5: str) -> ModelVersion | None:
-    """Return the version of the registered model that has these weights, or None."""
+    """Return the first version of the registered model that has these weights and whose logged model is there, or None."""
+    return next((version for version in _twins(client, name, weights_md5) if _is_whole(client, version)), None)
+
+
+def _only(client: MlflowClient, name: str, weights_md5: str) -> ModelVersion | None:
+    """As `registered`; the other versions with these weights are deleted, but for those that are or were champion."""
+    from mlflow.exceptions import MlflowException
+
+    first = registered(client, name, weights_md5)
+    champion = client.get_registered_model(name).aliases.get(CHAMPION)
+    if first is None:
+        return None
+    for twin in _twins(client, name, weights_md5):
+        if str(twin.version) not in (str(first.version), str(champion)) and CROWNED not in twin.tags:
+            with contextlib.suppress(MlflowException):  # The other machine may have deleted it.
+                client.delete_model_version(name, str(twin.version))
+    return first
+
+
+def _twins(client: MlflowClient, name: str, weights_md5: str) -> list[ModelVersion]:
+    """Return all versions with these weights, in the order of their numbers."""
     there = client.search_model_versions(f"name = '{name}'")
-    return next((version for version in there if version.tags.get(WEIGHTS) == weights_md5), None)
+    return sorted((one for one in there if one.tags.get(WEIGHTS) == weights_md5), key=lambda one: int(one.version))
+
+
+def _is_whole(client: MlflowClient, version: ModelVersion) -> bool:
+    """Return whether the version's logged model is there; it goes with the younger of two runs made at once."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_logged_model(_model_of(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def _model_of(version: ModelVersion) -> str:
+    return str(version.source).removeprefix("models:/")
 
 
 def challenge(client: MlflowClient, version: ModelVersion) -> None:

@@ -6,6 +6,7 @@ MLflow's aliases keep no history, so every change of a champion is a run of its 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from citylens.errors import Incomparable, InputError
 from citylens.gate import comparison
 from citylens.gate.verdict import TEST_DATA, drawn
 from citylens.settings.schema import Settings
-from citylens.tracking import runs, stores
+from citylens.tracking import live, runs, stores
 from citylens.tracking.models import CHALLENGER, CHAMPION
 from citylens.tracking.stores import Experiment
 
 STAGE = "promote"
 TESTED_ON = f"dvc.dep.{TEST_DATA}"
 ACCURACY, MAJORITY = "test_accuracy", "test_majority_accuracy"
+PATIENCE = 600  # seconds; a change on another machine that is open for longer has died
 HEAD = ("#", "time (UTC)", "action", "model", "from", "to", "accuracy from", "accuracy to", "reason")
 
 
@@ -177,13 +179,15 @@ def _crown(
     shown = {"action": action, "model": model, "from": old, "to": champion.number}
     number = 1 + max((change.number for change in changes(experiment)), default=0)
     names = (ACCURACY, MAJORITY, *(rule.name for rule in settings.gate.promote))
-    run = runs.begin(experiment, STAGE, {})
+    run = runs.begin(experiment, STAGE, {live.PROCESS: live.this_process()})
     try:
         run.tags({f"citylens.{name}": value for name, value in {"number": number, "reason": reason, **shown}.items()})
         run.params(shown)
         for side, version in (("from", before), ("to", champion)):
             known = version.metrics if version else {}
             run.metrics({f"{side}_{name}": known[name] for name in names if name in known})
+        if _has_rival(experiment, model, number, run.id):
+            raise Incomparable(f"{model}: another machine changes the champion at this moment; try again")
         if _aliases(experiment, model).get(CHAMPION, "") != old:
             raise Incomparable(f"{model}: another became champion meanwhile; compare with that one")
     except BaseException:
@@ -202,10 +206,26 @@ def _crown(
     run.end("FINISHED")
 
 
+def _has_rival(experiment: Experiment, model: str, number: int, own: str) -> bool:
+    """Return whether another change of this champion is made at the same time, on a machine that this one has no lock with.
+
+    Each says what it is about to do before it looks, so of two at once at least one sees the other and gives way.
+    """
+    query = f"tags.`citylens.stage` = '{STAGE}' and tags.`citylens.model` = '{model}' and tags.`citylens.number` != ''"
+    for other in experiment.client.search_runs([experiment.id], query, max_results=10_000):
+        process, age = other.data.tags.get(live.PROCESS), time.time() - other.info.start_time / 1000
+        at_work = other.info.status == "RUNNING" and process and not live.is_gone(process) and age < PATIENCE
+        later = other.info.status == "FINISHED" and int(other.data.tags["citylens.number"]) >= number
+        if other.info.run_id != own and (at_work or later):
+            return True
+    return False
+
+
 def _passes(settings: Settings, challenger: Version, champion: Version | None, other_data: bool) -> bool:
     if champion is not None:
         data = [version.tags.get(TESTED_ON, "") for version in (champion, challenger)]
-        if data[0] == data[1] != "":
+        made = [version.tags.get(runs.RENDERED_FROM, "") for version in (champion, challenger)]
+        if data[0] == data[1] != "" or made[0] == made[1] != "":
             return _no_worse(settings, challenger, champion)
         said = (
             f"the champion, version {champion.number}, was tested on {TEST_DATA} {data[0] or 'unknown'}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,12 +20,15 @@ from citylens.tracking import models, pages, stores
 from citylens.tracking.datasets import PREPARED, Split, version
 from citylens.tracking.stores import Experiment
 from citylens.versions import git
-from citylens.versions.pipeline import Entry, digest, module_and_item
+from citylens.versions.pipeline import Entry, digest, module_and_item, recorded, rendered_from
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 FINGERPRINT = "citylens.fingerprint"
+RENDERED_FROM = f"dvc.dep.{PREPARED}.rendered_from"
+"""The tag with a digest of what the study's images were rendered from, see `pipeline.rendered_from`."""
+PARENT = "mlflow.parentRunId"
 FIRST = "validation_accuracy"
 """The metric that the page Compare draws at first: it is the one that was logged first."""
 BATCH = 100  # parameters or tags that MLflow takes at once
@@ -100,7 +104,7 @@ def begin(experiment: Experiment, name: str, tags: Mapping[str, str], parent: st
     stage, item = module_and_item(name)
     command = " ".join(map(str, ("citylens", stage, *item)))
     own = {"citylens.stage": stage, "citylens.name": name, "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
-    own |= _code_version() | ({"mlflow.parentRunId": parent} if parent else {})
+    own |= _code_version() | ({PARENT: parent} if parent else {})
     own |= {"mlflow.runColor": pages.colour(*item)} if stage == "train" else {}
     title = tags.get("mlflow.runName", name)
     run = opened(
@@ -119,6 +123,18 @@ def opened(experiment: Experiment, run: MlflowRun) -> Run:
     """
     stores.local_folder(run.info.artifact_uri, experiment.store.address)
     return Run(experiment, run.info.run_id)
+
+
+def delete_twin(experiment: Experiment, twin: MlflowRun, kept: str) -> None:
+    """Delete a run that was made twice, with its network; the runs under it move under the run that is kept."""
+    from mlflow.exceptions import MlflowException
+
+    for child in experiment.client.search_runs([experiment.id], f"tags.`{PARENT}` = '{twin.info.run_id}'"):
+        experiment.client.set_tag(child.info.run_id, PARENT, kept)
+    with contextlib.suppress(MlflowException):  # The other machine may have deleted them.
+        for output in twin.outputs.model_outputs if twin.outputs else []:
+            experiment.client.delete_logged_model(output.model_id)
+        experiment.client.delete_run(twin.info.run_id)
 
 
 def write_results(run: Run, name: str, logged: Logged, splits: Mapping[str, Split]) -> None:
@@ -183,6 +199,8 @@ def write_origin(run: Run, entry: Entry) -> None:
     write_item(run, item, entry.deps.get(PREPARED))
     run.params({name: value for values in entry.params.values() for name, value in values.items()})
     run.tags({f"dvc.dep.{path}": md5 for path, md5 in entry.deps.items() if path not in code})
+    if PREPARED in entry.deps:
+        run.tags({RENDERED_FROM: rendered_from(recorded())})
     run.tags({f"dvc.out.{path}": md5 for path, md5 in entry.outs.items()})
     run.tags({"citylens.dvc.code": digest(code), FINGERPRINT: entry.fingerprint()})
 

@@ -8,11 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
 BATCH = 16
+MOST_SERVED = 100
+"""Images in one call over HTTP: MLflow's server ends a call after 60 s (MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT)."""
+
+
+class Refused(MlflowException, ValueError):
+    """Images that the network cannot take; MLflow's server answers with status 400 and the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, INVALID_PARAMETER_VALUE)
 
 
 class Served:
@@ -35,7 +47,8 @@ class Served:
         """Return what the network sees in each image.
 
         Args:
-            model_input: (N, H, W, 3) uint8 RGB, or a sequence of (H, W, 3) of any sizes.
+            model_input: (N, H, W, 3) RGB of any integer dtype, or a sequence of (H, W, 3) of any sizes. Over HTTP, MLflow passes
+                the numbers as JSON has them, in an array of Python objects.
             params: none are known.
 
         Returns:
@@ -43,13 +56,17 @@ class Served:
             predicted city's score; `dead`, whether that mask is zero everywhere because no region speaks for the city.
 
         Raises:
-            ValueError: no image, or one that is not (H, W, 3) or not of whole numbers from 0 to 255.
+            ValueError: no image, more than 100 over HTTP, or one that is not (H, W, 3) or not of whole numbers from 0 to 255.
         """
         import pandas as pd
 
+        if _MLFLOW_IS_IN_SERVING_ENVIRONMENT.get() and len(model_input) > MOST_SERVED:
+            raise Refused(
+                f"{len(model_input):,} images in one call; allowed over HTTP: {MOST_SERVED}, so send several calls"
+            )
         images = [_checked(image, place) for place, image in enumerate(model_input)]
         if not images:
-            raise ValueError("no image; allowed: one or more")
+            raise Refused("no image; allowed: one or more")
         parts = [self._look(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         return pd.concat(parts, ignore_index=True)
 
@@ -79,14 +96,19 @@ class Served:
 def _checked(image: Any, place: int) -> np.ndarray:
     import numpy as np
 
-    array = np.asarray(image)
-    whole = array.dtype.kind in "ui" and array.size > 0 and array.min() >= 0 and array.max() <= 255
-    if array.ndim != 3 or array.shape[2] != 3 or not whole:
-        found = f"shape {array.shape} and type {array.dtype}"
-        raise ValueError(
-            f"image {place} has {found}; allowed: (height, width, 3), whole numbers from 0 to 255, red first"
-        )
-    return array.astype(np.uint8)
+    array = np.array(image, dtype=object) if isinstance(image, list) else np.asarray(image)
+    found = f"shape {array.shape} and type {array.dtype}"
+    if array.dtype == object:
+        kinds = {type(value) for value in array.flat}
+        found = f"shape {array.shape} and values of type {', '.join(sorted(kind.__name__ for kind in kinds))}"
+        if all(kind is int or issubclass(kind, np.integer) for kind in kinds):  # True is no number here.
+            array = np.array(array.tolist())
+    whole = array.dtype.kind in "ui" and array.size > 0
+    if whole and not 0 <= array.min() <= array.max() <= 255:
+        found = f"values from {array.min()} to {array.max()}"
+    elif whole and array.ndim == 3 and array.shape[2] == 3:
+        return array.astype(np.uint8)
+    raise Refused(f"image {place} has {found}; allowed: (height, width, 3), whole numbers from 0 to 255, red first")
 
 
 def _load_pyfunc(data_path: str) -> Served:

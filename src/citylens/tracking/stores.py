@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -79,14 +79,24 @@ def store(address: str | None, folder: Path | str = ".") -> Store:
         address = f"{SQLITE}mlflow.db"
     if not address.startswith(SQLITE):
         return Store(address, None if address.startswith("http") else main / "mlartifacts")
-    database = main / address.removeprefix(SQLITE)
-    return Store(f"{SQLITE}{database}", database.parent / "mlartifacts")
+    database = main / _database(address)
+    return Store(_sqlite(database), database.parent / "mlartifacts")
+
+
+def _sqlite(database: Path) -> str:
+    """Return a database's address. MLflow makes the folder of an encoded name too, so an odd path is relative."""
+    path = os.path.relpath(database) if {"%", "?"} & set(str(database)) else str(database)
+    return SQLITE + path.replace("%", "%25").replace("?", "%3F")
+
+
+def _database(address: str) -> Path:
+    return Path(unquote(address.removeprefix(SQLITE)))
 
 
 def lock(where: Store, purpose: str) -> FileLock:
     """Return a lock that one process at a time can hold, for all that use this store on this machine."""
     if where.address.startswith(SQLITE):
-        database = Path(where.address.removeprefix(SQLITE))
+        database = _database(where.address)
         database.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(database.with_name(f"{database.name}.{purpose}.lock"))
     folder = main_folder() / ".citylens"
@@ -106,20 +116,45 @@ def connect(where: Store, name: str) -> Experiment:
     _knock(where.address)
     with timeout(FIRST_ANSWER), lock(where, "open"):
         if where.address.startswith(SQLITE):
-            _make_database(Path(where.address.removeprefix(SQLITE)))
+            _make_database(_database(where.address).absolute())
         import mlflow
 
         mlflow.set_tracking_uri(where.address)
         mlflow.set_registry_uri(where.address)
         client = mlflow.MlflowClient()
         known = client.get_experiment_by_name(name)
-        if known is None:
+        while known is None:
             location = where.artifacts.as_uri() if where.artifacts else None
-            known = client.get_experiment(client.create_experiment(name, artifact_location=location))
+            with made_once():
+                client.create_experiment(name, artifact_location=location)
+            known = client.get_experiment_by_name(name)
         for tag, value in pages.experiment_tags(known.experiment_id).items():
             if tag not in known.tags:  # What a user has changed stays.
-                client.set_experiment_tag(known.experiment_id, tag, value)
+                _tag(client, known.experiment_id, tag, value)
     return Experiment(where, client, str(known.experiment_id), name)
+
+
+def _tag(client: MlflowClient, experiment: str, tag: str, value: str) -> None:
+    """Set a tag of an experiment; if two machines do so at once, MLflow's database refuses one of them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_experiment_tag(experiment, tag, value)
+    except MlflowException:
+        if tag not in client.get_experiment(experiment).tags:
+            raise
+
+
+@contextmanager
+def made_once() -> Iterator[None]:
+    """Take no offence if another machine has made meanwhile what the block makes."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 @contextmanager
@@ -178,7 +213,7 @@ def _make_database(database: Path) -> None:
 
         draft = database.with_name(f"{database.name}.draft")
         draft.unlink(missing_ok=True)
-        SqlAlchemyStore(f"{SQLITE}{draft}", str(database.parent / "mlartifacts")).engine.dispose()
+        SqlAlchemyStore(_sqlite(draft), (database.parent / "mlartifacts").as_uri()).engine.dispose()
         draft.replace(database)
 
 

@@ -1,7 +1,8 @@
 """Makes MLflow show what dvc.lock records: missing runs are made from the results on disk, and networks are registered.
 
 The stage `register` does this at the end of each `dvc repro`, and `citylens sync` after a `dvc pull` or an outage. An entry of
-dvc.lock and its run have the same fingerprint, so that a second time adds nothing.
+dvc.lock and its run have the same fingerprint, so that a second time adds nothing. On one machine a lock lets one process at a time
+do this. On a server two machines may make the same run; both look afterwards, and the oldest complete one stays.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -62,7 +64,9 @@ def _make_runs(experiment: Experiment) -> list[str]:
     prepared = datasets.prepared(recorded)
     splits = datasets.splits(prepared) if prepared and Path(datasets.PREPARED).exists() else {}
     return [
-        entry.name for entry in missing if _is_here(entry) and _make(experiment, entry, recorded.get(STUDY), splits)
+        entry.name
+        for entry in missing
+        if _is_here(entry) and not _run_of(experiment, entry) and _make(experiment, entry, recorded.get(STUDY), splits)
     ]
 
 
@@ -75,9 +79,18 @@ def _logged_of(name: str) -> Callable[..., Logged] | None:
 
 
 def _run_of(experiment: Experiment, entry: Entry) -> str | None:
+    """The entry's run: the oldest complete one. Its twins, which other machines made at the same time, are deleted."""
     wanted = f"tags.`{runs.FINGERPRINT}` = '{entry.fingerprint()}'"
-    found = experiment.client.search_runs([experiment.id], wanted, max_results=1)
-    return str(found[0].info.run_id) if found else None
+    found = experiment.client.search_runs([experiment.id], wanted)
+    if not found:
+        return None
+    found.sort(key=lambda run: (run.info.status != "FINISHED", run.info.start_time, run.info.run_id))
+    kept = str(found[0].info.run_id)
+    for twin in found[1:]:
+        if twin.info.status == "FINISHED":  # One that runs still looks for itself when it has ended.
+            print(f"tracking: {entry.name} was logged twice; the younger run is deleted", file=sys.stderr)
+            runs.delete_twin(experiment, twin, kept)
+    return kept
 
 
 def _is_here(entry: Entry) -> bool:
@@ -101,7 +114,7 @@ def _make(experiment: Experiment, entry: Entry, study: Entry | None, splits: Map
     run = _live_run(experiment, entry)
     if run is not None:
         runs.write_origin(run, entry)
-        return True
+        return _run_of(experiment, entry) == run.id
     tags = {"citylens.synced": "true"} if os.environ.get("DVC_STAGE") is None else {}
     tags |= {"mlflow.runName": _study_name()} if stage == STUDY else {}
     # Trainings stand beside the studies, so that the first page shows and compares them; the rest folds up under its study.
@@ -117,7 +130,9 @@ def _make(experiment: Experiment, entry: Entry, study: Entry | None, splits: Map
         run.end("FAILED")
         raise
     run.end("FINISHED")
-    return True
+    if study and parent and parent != (now := _run_of(experiment, study)):
+        run.tags({runs.PARENT: now})
+    return _run_of(experiment, entry) == run.id
 
 
 def _live_run(experiment: Experiment, entry: Entry) -> runs.Run | None:

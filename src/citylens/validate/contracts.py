@@ -8,6 +8,7 @@ an element of a list.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
@@ -81,14 +82,13 @@ def check(suite: str, facts: pd.DataFrame, bounds: Mapping[str, Any]) -> Verdict
     import great_expectations as gx
 
     try:
-        taken = _suite(gx, described)
-        results = _validate(gx, taken, described, facts, bounds)
+        results = _validate(gx, _suite(gx, described), described, facts, bounds)
         found = {result["expectation_config"]["description"]: result for result in results["results"]}
         named_by = tuple(described["meta"]["named_by"])
         findings = [_finding(said, found[said["description"]], facts, named_by) for said in described["expectations"]]
     except (gx.exceptions.GreatExpectationsError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a suite that can be run: {error}") from None
-    return Verdict(suite, named_by, tuple(findings), _pages(taken, results))
+    return Verdict(suite, named_by, tuple(findings), _pages(_suite(gx, _encoded(described)), _encoded(results)))
 
 
 def _read_suite(path: Path) -> dict[str, Any]:
@@ -176,7 +176,6 @@ ul { list-style: none; } a { color: #06c; } .alert, .card-header { background: #
 h5, h6 { font-size: 1rem; margin: .3rem 0; } [style*="color:red"] { color: #555 !important; }
 .card:has(.btn-group), footer, .navbar-brand { display: none; }
 """
-# Great Expectations writes some values, such as names of files, into its pages as they are, tags and all.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'none'"
 _NEEDLESS = re.compile(
     r"<script\b.*?</script>|<link[^>]*>|<img[^>]*src=\"https?:[^>]*>|background: url\('https?:[^;]*;| / __none__",
@@ -184,8 +183,20 @@ _NEEDLESS = re.compile(
 )
 
 
+def _encoded(value: Any) -> Any:
+    """Return plain values with all texts encoded for HTML; Great Expectations writes some, such as file names, into pages as they are."""
+    if isinstance(value, dict):
+        return {name: _encoded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_encoded(one) for one in value]
+    return html.escape(value, quote=False) if isinstance(value, str) else value
+
+
 def _pages(suite: Any, results: Mapping[str, Any]) -> dict[str, str]:
-    """Return index.html (the results) and expectations.html (the suite with its notes), which need no script and no network."""
+    """Return index.html (the results) and expectations.html (the suite with its notes), which need no script and no network.
+
+    Both arguments are encoded for HTML.
+    """
     from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResultSchema
     from great_expectations.render.renderer import ExpectationSuitePageRenderer, ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
@@ -200,9 +211,9 @@ def _pages(suite: Any, results: Mapping[str, Any]) -> dict[str, str]:
     head = f'<head><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     texts = {}
     for name, page in pages.items():
-        html = _NEEDLESS.sub("", view.render(page, show_how_to_buttons=False))
+        text = _NEEDLESS.sub("", view.render(page, show_how_to_buttons=False))
+        text = re.sub("&amp;(lt|gt|amp);", r"&\1;", text)  # Other values were encoded twice.
         # Great Expectations lays its pages out as a site of many suites.
-        html = re.sub(r'href="(?:\.\./)+(index|expectations)\b[^"]*"', r'href="\1.html"', html)
-        html = html.replace("<head>", head, 1).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
-        texts[f"{name}.html"] = html
+        text = re.sub(r'href="(?:\.\./)+(index|expectations)\b[^"]*"', r'href="\1.html"', text)
+        texts[f"{name}.html"] = text.replace("<head>", head, 1).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
     return texts

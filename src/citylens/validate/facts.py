@@ -6,6 +6,7 @@ A fact is missing where an earlier fact rules it out (the width of a file that d
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,73 @@ from numpy.typing import NDArray
 from citylens.nets import label_maps, masks
 
 _CHUNK = 512
+USUAL = {2: "building", 3: "sky", 5: "tree", 7: "road", 10: "grass", 12: "sidewalk", 21: "car"}
+"""Labels of most pixels of photographs of streets; none is one above or below another, but for building and sky."""
+LEAST_USUAL = 0.3
 
 
-def image_facts(manifest: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+def image_facts(manifest: pd.DataFrame, measured: pd.DataFrame, labels_orientation: str = "shown") -> pd.DataFrame:
     """Return one row per image of the manifest, with what was read from its files.
 
     Args:
         manifest: columns id, city, spot, path, labels, and width, height, codec, sha256.
         measured: the same rows; columns `inspection.IMAGE` and `inspection.LABELS`.
+        labels_orientation: the setting of acquire.
 
     Returns:
         Both tables side by side, the manifest's width, height, codec and sha256 as `manifest_*`; and `city_images`, the number
-        of images of the row's city, and `codec_cities`, the share of the cities that have images of the row's codec.
+        of images of the row's city, and `codec_cities`, the share of the cities that have images of the row's codec. Texts,
+        missing where there is nothing to say: `copy` and `copy_elsewhere`, another image with the same file in the same and in
+        another city; `turned`, the EXIF orientation of an image whose label map is taken to fit the image as shown;
+        `labels_numbering`, what the numbers in the label maps of the image's city seem to be, see `numbering`.
     """
     own = manifest[["id", "city", "spot", "path", "labels"]]
     said = manifest[["width", "height", "codec", "sha256"]].add_prefix("manifest_")
-    table = pd.concat([own, said, measured.set_index(manifest.index)], axis=1)
+    measured = measured.set_index(manifest.index)
+    table = pd.concat([own, said, measured.drop(columns="labels_counts")], axis=1)
+    counts = measured["labels_counts"].dropna().groupby(table["city"])
+    numberings = counts.agg(lambda city: numbering(reduce(np.add, city)))
+    table["labels_numbering"] = table["city"].map(numberings).where(table["labels_decode"].eq("yes"))
     table["city_images"] = table.groupby("city")["city"].transform("size")
     table["codec_cities"] = table.groupby("manifest_codec")["city"].transform("nunique") / table["city"].nunique()
+    table["copy"], table["copy_elsewhere"] = _copies(table)
+    turned = (table["orientation"] > 1) & table["labels_decode"].eq("yes") & (labels_orientation == "shown")
+    hint = "its map is taken as one of the image turned upright; if not, set acquire.labels_orientation=stored"
+    table["turned"] = [
+        f"EXIF orientation {value:g}: {hint}" if row else None
+        for row, value in zip(turned, table["orientation"], strict=True)
+    ]
     return table
+
+
+def _copies(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return, per image, the path of another image with the same file in its city, and cities and path of one in another city."""
+    known = table.dropna(subset=["manifest_sha256", "city", "path"]).sort_values("city", kind="stable")
+    ends = ["first", "last"]
+    first, last = (known.groupby(["manifest_sha256", "city"])["path"].transform(end) for end in ends)
+    same = first.where(first != known["path"], last).where(first != last)
+    first_city, last_city = (known.groupby("manifest_sha256")["city"].transform(end) for end in ends)
+    first, last = (known.groupby("manifest_sha256")["path"].transform(end) for end in ends)
+    before = first_city != known["city"]
+    city, path = first_city.where(before, last_city), first.where(before, last)
+    elsewhere = ("here of " + known["city"] + "; of " + city + ": " + path).where(first_city != last_city)
+    return same.reindex(table.index), elsewhere.reindex(table.index)
+
+
+def numbering(counts: NDArray[np.integer]) -> str | None:
+    """Return what the numbers in label maps seem to be if not ADE20K's 1 to 150, judged by the labels that are usual in streets.
+
+    Args:
+        counts: (256,) pixels by label, in all maps of a city.
+    """
+    usual = np.array([*USUAL])
+    pixels = {shift: int(counts[usual + shift].sum()) for shift in (0, -1, 1)}
+    likeliest = max(pixels, key=lambda shift: pixels[shift])
+    if likeliest:
+        return f"as if numbered from {1 + likeliest}, not from 1: most pixels are then {', '.join(USUAL.values())}"
+    share = pixels[0] / max(int(counts[1:].sum()), 1)
+    few = f"as if from another list: {share:.0%} of the labelled pixels are {', '.join(USUAL.values())}"
+    return few if counts[1:].any() and share < LEAST_USUAL else None
 
 
 def split_facts(
@@ -142,12 +191,18 @@ def segmentation_facts(
     Returns:
         The columns of `test`, those of `index` (id and city as `segment_id`, `segment_city`), and `row`; `stored` (yes or no:
         whether the row has a label map); `pixels` (its shape and type); `unknown_label` (its highest label without a name;
-        missing where all have one); `found_coverage` (recomputed) and `coverage_off`, its distance from the index's.
+        missing where all have one); `found_coverage` (recomputed) and `coverage_off`, its distance from the index's; and
+        `largest_share`, the most common object's share of the pixels of all maps.
     """
     table = _beside(test, index, len(labels), "segment")
     table["pixels"] = _described(labels, len(table))
     table = table.join(_values(labels, labels.dtype == np.uint8, lambda block: _label_values(block, known)))
     table["coverage_off"] = (table["coverage"] - table["found_coverage"]).abs()
+    if labels.dtype == np.uint8 and labels.size:
+        counts = reduce(np.add, (np.bincount(image.ravel(), minlength=256) for image in labels))
+        table["largest_share"] = counts[1:].max() / labels.size
+    else:
+        table["largest_share"] = np.nan
     return table
 
 

@@ -84,7 +84,9 @@ def _images(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
             measured.append(found)
             advance(1)
     table = pd.DataFrame(measured, columns=[*inspection.IMAGE, *inspection.LABELS])
-    return facts.image_facts(manifest, table), {"cities": list(named) or _cities(manifest)}
+    return facts.image_facts(manifest, table, settings.acquire.labels_orientation), {
+        "cities": list(named) or _cities(manifest)
+    }
 
 
 def _splits(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:

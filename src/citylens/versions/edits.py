@@ -53,6 +53,6 @@ def _state(stage: str) -> dict[str, Any]:
 def _stamp(path: str) -> tuple[int, int] | None:
     try:
         state = os.stat(path)  # noqa: PTH116 - there may be 150,000
-    except FileNotFoundError:
+    except OSError:  # no such file, or links that lead to themselves; the stage names them
         return None
     return state.st_size, state.st_mtime_ns

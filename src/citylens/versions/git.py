@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from citylens.errors import InputError
+
+MAKE_REPOSITORY = "`git init && git add --all && git commit -m start`"
+
 
 def state(folder: Path | str = ".") -> dict[str, str]:
     """Return the `commit` of the checked-out code and whether the tree is `dirty`; empty outside git or before a commit.
@@ -36,10 +40,20 @@ def holds(path: str) -> bool:
 
 
 def _git(folder: Path | str, *arguments: str) -> str | None:
-    """Return what a git command prints; None where it fails."""
+    """Return what a git command prints; None where it fails.
+
+    Raises:
+        InputError: git refuses the folder, because it belongs to another user.
+    """
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=True)
+    except subprocess.CalledProcessError as error:
+        if "dubious ownership" in error.stderr:
+            raise InputError(
+                "git refuses a folder of another user; `git config --global --add safe.directory '*'` lets it read all folders"
+            ) from None
+        return None
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout

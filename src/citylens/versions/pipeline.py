@@ -17,10 +17,12 @@ from typing import Any
 
 from citylens.errors import InputError
 from citylens.io import md5s
-from citylens.io.yaml_files import read_optional_yaml
+from citylens.io.yaml_files import parse_yaml, read_optional_yaml
 from citylens.nets.names import split_key
 
 MOST_STAGES = 10_000
+WAY_OUT = "`git checkout dvc.lock` brings back that of the last commit (docs/operations/remotes.md)"
+_MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?")
 _TEMPLATE = re.compile(r"\$\{([^{}]+)\}")
 
 
@@ -99,10 +101,15 @@ def declared(folder: Path | str = ".") -> dict[str, Declared]:
 
 
 @contextmanager
-def _stages(file: Path) -> Iterator[Mapping[str, Any]]:
-    """Give a file's stages, and turn any error over a value that DVC would not take into an InputError that names the file."""
+def _stages(file: Path | str, text: str | None = None) -> Iterator[Mapping[str, Any]]:
+    """Give a file's stages, and turn any error over a value that DVC would not take into an InputError that names the file.
+
+    Args:
+        text: the file's content, where that is not on disk.
+    """
     try:
-        yield (read_optional_yaml(file) or {}).get("stages") or {}
+        content = read_optional_yaml(file) if text is None else parse_yaml(text, file)
+        yield (content or {}).get("stages") or {}
     except InputError:
         raise
     except Exception as error:
@@ -172,14 +179,56 @@ def overlap(one: str, other: str) -> bool:
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
-def recorded(folder: Path | str = ".") -> dict[str, Entry]:
-    """Return every entry of dvc.lock by its stage's name; an empty dict without a dvc.lock.
+def recorded(folder: Path | str = ".", text: str | None = None) -> dict[str, Entry]:
+    """Return every entry of dvc.lock, or of its content elsewhere, by its stage's name; an empty dict without a dvc.lock.
 
     Raises:
         InputError: dvc.lock is not YAML, or not as DVC writes it; git's marks of a conflict, for example.
     """
-    with _stages(Path(folder, "dvc.lock")) as stages:
+    with _stages(Path(folder, "dvc.lock"), text) as stages:
         return {name: _entry(name, entry) for name, entry in stages.items()}
+
+
+def rendered_from(entries: Mapping[str, Entry]) -> str:
+    """Return 32 hexadecimal digits over what made data/prepare, if that was rendered; "" for other sources or missing entries.
+
+    What made it is the world, the code and the settings of acquire and prepare. The pixels differ a little between processors, as
+    OpenCV computes with other instructions on each.
+    """
+    makers = [entries[name] for name in ("acquire", "prepare") if name in entries]
+    acquire = makers[0].params.get("params.yaml", {}).get("acquire") if len(makers) == 2 else None
+    if not isinstance(acquire, Mapping) or acquire.get("source") != "render":
+        return ""
+    made = {path for entry in entries.values() for path in entry.outs}
+    return digest([[{path: md5 for path, md5 in one.deps.items() if path not in made}, one.params] for one in makers])
+
+
+def behind(committed: str | None, folder: Path | str = ".") -> list[str]:
+    """Check that dvc.lock is whole.
+
+    Args:
+        committed: dvc.lock as git's last commit has it.
+
+    Returns:
+        The stages of dvc.yaml of which `committed` has more outputs than dvc.lock. They are new to this folder, or dvc.lock
+        has lost its end. Nothing without a dvc.lock.
+
+    Raises:
+        InputError: as `recorded`; or an entry ends in the middle.
+    """
+    now, stages = recorded(folder), declared(folder)
+    for name, entry in now.items():
+        cut = [path for path, md5 in [*entry.deps.items(), *entry.outs.items()] if not _MD5.fullmatch(str(md5))]
+        if cut or (name in stages and stages[name].outs and not entry.outs):
+            what = f"no whole md5 of {cut[0]}" if cut else "no outputs"
+            raise InputError(f"dvc.lock: the entry of {name} is cut short, {what}; {WAY_OUT}")
+    if committed is None or not Path(folder, "dvc.lock").exists():
+        return []
+    with _stages("dvc.lock of git's last commit", committed) as before:
+        outs = {
+            name: set(_md5s(entry, "outs")) & set(stages[name].outs) for name, entry in before.items() if name in stages
+        }
+    return [name for name, paths in outs.items() if paths - set(now[name].outs if name in now else ())]
 
 
 def _entry(name: str, entry: Mapping[str, Any]) -> Entry:

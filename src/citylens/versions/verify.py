@@ -15,6 +15,7 @@ from typing import Any
 
 from citylens.errors import InputError
 from citylens.io import md5s
+from citylens.versions import git
 
 DAMAGED, MISSING, DIFFERENT = "damaged", "missing", "different"
 THREADS = 8
@@ -89,7 +90,10 @@ def opened(failed: str) -> Iterator[Any]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{failed}: {' '.join(str(error).split())[:300]}") from error
+        reason = " ".join(str(error).split())[:300]
+        if reason.endswith("is not a git repository"):  # an unpacked ZIP
+            reason += f", which DVC needs; {git.MAKE_REPOSITORY} makes it one"
+        raise InputError(f"{failed}: {reason}") from error
 
 
 def _outs(repo: Any) -> list[Any]:

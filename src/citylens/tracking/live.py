@@ -33,12 +33,13 @@ SAMPLE = 2  # seconds between two samples of the system metrics
 
 
 class Training:
-    """A training's run in MLflow; it falls silent after the first failure."""
+    """A training's run in MLflow; after the first failure it logs nothing more."""
 
     def __init__(self, settings: Settings, network: str, seed: int) -> None:
         self.name = f"train@{key(network, seed)}"
         self._run: runs.Run | None = None
         self._monitor: SystemMetricsMonitor | None = None
+        self._seen: set[int] = set()
         self._safely(partial(self._begin, settings, network, seed))
 
     def _begin(self, settings: Settings, network: str, seed: int) -> None:
@@ -57,9 +58,9 @@ class Training:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         runs.write_epoch(run, number, values)
-        if (
-            self._monitor is None
-        ):  # MLflow's page Compare opens with the metric logged first: not with the processor's load.
+        self._seen.add(number)
+        # MLflow's page Compare opens with the metric logged first: not with the processor's load.
+        if self._monitor is None:
             address = run.experiment.store.address
             self._monitor = SystemMetricsMonitor(run.id, sampling_interval=SAMPLE, tracking_uri=address)
             self._monitor.start()
@@ -73,6 +74,7 @@ class Training:
     def _finish(self, logged: Logged) -> None:
         if self._run:
             md5 = datasets.prepared(pipeline.recorded())
+            runs.write_history(self._run, logged, self._seen)  # the epochs before a stop, of a continued training
             runs.write_results(self._run, self.name, logged, datasets.splits(md5) if md5 else {})
             outs = pipeline.declared()[self.name].outs
             self._run.tags({f"dvc.out.{path}": md5s.of(path) for path in outs})

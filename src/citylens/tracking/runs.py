@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Real
@@ -168,10 +168,12 @@ def write_results(run: Run, name: str, logged: Logged, splits: Mapping[str, Spli
         run.file(path)
 
 
-def write_history(run: Run, logged: Logged) -> None:
-    """Log the numbers of all epochs."""
+def write_history(run: Run, logged: Logged, seen: Collection[int] = ()) -> None:
+    """Log the numbers of all epochs but those that were seen."""
     for row in [] if logged.history is None else logged.history.to_dict("records"):
-        write_epoch(run, int(row.pop("epoch")), row)
+        number = int(row.pop("epoch"))
+        if number not in seen:
+            write_epoch(run, number, row)
 
 
 def write_epoch(run: Run, number: int, values: Mapping[str, Any]) -> None:

@@ -25,8 +25,8 @@ from citylens.tracking.stores import Experiment
 from citylens.versions import git, pipeline
 from citylens.versions.pipeline import Entry
 
-REGISTER, STUDY = "register", "report"
-"""The stage that calls this module, and the stage whose run stands for the whole study."""
+STUDY = "report"
+"""The stage whose run stands for the whole study."""
 NETWORKS = Path("reports/register/networks.json")
 
 
@@ -48,7 +48,7 @@ def sync(settings: Settings) -> list[str]:
         with stores.timeout(stores.LATER_ANSWERS), stores.lock(where, "sync"):
             _close_dead_trainings(experiment)
             made = _make_runs(experiment)
-            _register(experiment, settings)
+            _register(experiment)
     return made
 
 
@@ -164,7 +164,7 @@ def _close_dead_trainings(experiment: Experiment) -> None:
             experiment.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _register(experiment: Experiment, settings: Settings) -> None:
+def _register(experiment: Experiment) -> None:
     """Register the networks of `register` that the registry lacks."""
     if not NETWORKS.exists():
         return

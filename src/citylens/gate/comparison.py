@@ -11,7 +11,7 @@ use the same test images, so all differences are paired. Let :math:`s` be the st
   from code or settings, and even a gain is a change that needs a look.
 - A rule with the noise `any` judges such networks only. Dead masks need that: with some seeds a network
   has nothing else.
-- A rule with the noise `other seeds` takes runs of the same network and seed for shared, whatever their weights: training starts
+- A rule with the noise `other seeds` counts runs of the same network and seed as shared, even if their weights differ: training starts
   from the same weights with the same batches, so that its first losses differ only if training does.
 - :math:`s^2 = \sum (x - \bar{x})^2 / f_v` over the runs of base alone, about the mean of each unit, so that no regression can widen
   what is allowed. :math:`f_v` is the number of runs less the number of these means. Pooling assumes that the spread is alike in

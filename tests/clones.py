@@ -64,7 +64,8 @@ class Clone:
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        for name in ("PYTHONDONTWRITEBYTECODE", "MLFLOW_TRACKING_URI"):  # MLflow sets the latter in this process
+            environment.pop(name, None)
         return environment | variables
 
     def run(self, *command: str, status: int = 0, **variables: str) -> str:

@@ -359,7 +359,7 @@ def test_memory_that_runs_out_is_said(copy: Clone) -> None:
 LIMITED = """
 import resource, sys
 import torch
-import citylens.train.stage, citylens.versions.edits
+import citylens.cli, citylens.tracking.live, citylens.train.stage, citylens.versions.edits
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20),) * 2)
 from citylens.cli import main

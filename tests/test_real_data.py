@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +19,7 @@ from streetscenes.view import Scene
 from streetscenes.world import read_world
 
 SPOTS = 5
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
 class Drawing:
@@ -35,22 +37,35 @@ class Drawing:
         self.drawn += 1
 
 
+def _random_parser(folder: Path) -> None:
+    """A scene parser of random weights; its batch statistics are those of two images, or one object would be everywhere."""
+    torch.manual_seed(0)
+    network = csail_networks.build("mobilenetv2dilated-c1_deepsup")
+    batch = np.stack([Drawing(city, 12).scenes[0].view(0)[0] for city in ("birch", "alder")]) / np.float32(255)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # the mean of what is seen
+    with torch.no_grad():
+        network.train()(torch.from_numpy((batch - MEAN) / STD).permute(0, 3, 1, 2))
+    folder.mkdir()
+    for name, part in zip(("encoder", "decoder"), network, strict=True):
+        torch.save(part.state_dict(), folder / f"{name}_epoch_20.pth")
+
+
 @pytest.mark.integration
 def test_the_papers_profile_runs_on_the_papers_layouts(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     tokyo(photos / "tokyo247", SPOTS, "tokyo247/tokyo247", Drawing("birch", 12))
     pittsburgh(photos / "pitts250k", SPOTS, "", Drawing("alder", 24))
-    parser = photos / "parser"
-    parser.mkdir()
-    torch.manual_seed(0)
-    for name, network in zip(
-        ("encoder", "decoder"), csail_networks.build("mobilenetv2dilated-c1_deepsup"), strict=True
-    ):
-        torch.save(network.state_dict(), parser / f"{name}_epoch_20.pth")
+    _random_parser(photos / "parser")
     clone = Clone(
         tmp_path / "study",
         "paper",
-        *(f"acquire.path={photos}", f"segment.path={parser}", "segment.csail.parser=mobilenetv2dilated-c1_deepsup"),
+        *(
+            f"acquire.path={photos}",
+            f"segment.path={photos / 'parser'}",
+            "segment.csail.parser=mobilenetv2dilated-c1_deepsup",
+        ),
         *("segment.csail.scales=[96]", "validate.splits.tolerance=0.05", "study.networks=[resnet18, simpler]"),
         *("prepare.size=64", "train.epochs=1", "report.thumbnail_network=resnet18", "embed.iterations=250"),
     )

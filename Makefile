@@ -3,7 +3,7 @@
 # make test    install everything, then run the tests
 # make numeric   run the tests that compute once more, as on an older processor
 # make integration   run the long tests: whole studies, real data layouts, real servers
-# make smoke   run every stage in about a minute, in a temporary clone of the working tree
+# make smoke   run every stage in two minutes, in a temporary clone of the working tree
 # make gate BASE=origin/main   compare the metrics with those of a git revision; fail if they are worse
 # make ui      open MLflow's user interface on 127.0.0.1
 # make fuzz SECONDS=60   try random files on every reader of strangers' files

@@ -388,6 +388,41 @@ def test_a_spot_and_a_file_in_two_splits(study: Path, plan: Settings) -> None:
     assert len(refused(by_image, "splits", '"no file is in two splits"').splitlines()) == 2
 
 
+def test_a_near_copy_in_another_split_stops_a_study_by_spot_and_is_told_of_a_random_one(
+    study: Path, plan: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = files.read_table(INDEX)
+    training, test = (index.index[index["split"] == name][0] for name in ("training", "test"))
+    pixels = np.zeros((20, SIZE, SIZE, 3), np.uint8)
+    pixels[training] = np.random.default_rng(0).integers(0, 250, pixels.shape[1:])
+    pixels[test] = pixels[training] + 5
+    files.write_array("data/prepare/images.npy", pixels)
+    first, second = sorted((training, test))
+    path = f"images/{index.loc[second, 'city']}/{second % 10}.jpg"
+    told = f"here in {index.loc[first, 'split']}; in {index.loc[second, 'split']}: {path} (0 of 64 bits differ)"
+    failed = f"failed for 2 of 20 rows; first: row {first} {index.loc[first, 'id']}"
+    which = '"no image has a near-copy in another split" (expect_column_values_to_be_null on near_copy)'
+    refused(plan, "splits", f"{which} {failed} (near_copy: {told}; such pairs in all: 1)")
+    check(dataclasses.replace(plan, prepare=dataclasses.replace(plan.prepare, split="random")), "splits")
+    assert f"{failed} (near_copy_random: {told}; such pairs in all: 1)" in capfd.readouterr().err
+    assert json.loads(Path("reports/validate/splits.json").read_text())["success"]
+
+
+def test_probes_are_written_and_logged_with_the_splits_and_need_every_file(study: Path, plan: Settings) -> None:
+    check(plan, "splits")
+    written = json.loads(Path("reports/validate/probes.json").read_text())
+    test = _test(study)
+    assert (written["images"], written["largest_city"]) == (len(test), 0.5)
+    logged = validate.logged("splits")
+    assert Path("reports/validate/probes.json") in logged.files
+    for name in ("file", "colour", "border", "low_pass"):
+        assert logged.metrics[f"probe_{name}"] == written["probes"][name]["accuracy"]
+    missing = Path("data/acquire/images") / f"{test['city'].iloc[0]}" / f"{test['id'].iloc[0].split('-')[1]}.jpg"
+    missing.unlink()
+    with pytest.raises(InputError, match=f"{missing}: no such file"):
+        check(plan, "splits")
+
+
 def test_a_city_without_test_images_and_shares_that_are_off(study: Path, plan: Settings) -> None:
     index = files.read_table(INDEX)
     moved = (index["city"] == "west") & (index["split"] != "training")

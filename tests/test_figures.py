@@ -30,7 +30,8 @@ def ratios(cities: tuple[str, ...] = CITIES, keys: tuple[str, ...] = ("vgg11-0",
             for name, total, kept in (("tree;plant", 400, 1), ("fence", 100, int(place == len(cities) - 1))):
                 inside = total // (2 if network == "vgg11" else 4)
                 row = {"city": city, "network": network, "seed": seed, "object": name, "ratio": inside / total}
-                rows.append(row | {"inside": inside, "total": total, "mean_pixels": total / 4, "kept": kept})
+                row |= {"low": inside / total - 0.1, "high": inside / total + 0.1, "chance": 0.375}
+                rows.append(row | {"mean_pixels": total / 4, "kept": kept})
     return pd.DataFrame(rows)
 
 
@@ -44,11 +45,12 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text)]
 
 
-def test_bars_have_the_height_of_r_and_the_line_that_of_all_pixels() -> None:
+def test_bars_have_the_height_of_r_beside_its_interval_and_chance() -> None:
     panel = network_figures.object_ratio(ratios(), CITIES, ["vgg11-0", "simple-0"]).axes[2]
     assert [bar.get_height() for bar in panel.patches[:4]] == [0.5, 0.5, 0.25, 0.25]
     lines = [line for line in panel.collections if isinstance(line, LineCollection)]
-    assert {float(y) for line in lines for segment in line.get_segments() for y in segment[:, 1]} == {0.5, 0.25}
+    ends = {tuple(np.round(segment[:, 1], 3)) for line in lines for segment in line.get_segments()}
+    assert ends == {(0.4, 0.6), (0.15, 0.35), (0.375, 0.375)}
 
 
 def test_objects_are_in_order_of_frequency_and_named_by_their_first_name() -> None:

@@ -55,6 +55,9 @@ STUDY = (
     "train.epochs=5",
     "train.batch_size=8",
     "train.learning_rate=0.0003",
+    "train.decay_every=10",
+    "train.padding=none",
+    "explain.score=predicted",
 )
 Patch = Callable[[pytest.MonkeyPatch], None]
 IDENTITY = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -148,7 +151,7 @@ def make(plan: Settings, first: str = "train") -> None:
     for name in keys:
         files.write_table(Path(f"data/embed/{name}/embedding.csv"), pd.DataFrame({"city": []}))
     results = read_results(plan)
-    files.write_table(Path("reports/report/metrics.csv"), metrics.metric_table(results, results.explained_area))
+    files.write_table(Path("reports/report/metrics.csv"), metrics.metric_table(results))
     files.write_table(Path("reports/report/spots.csv"), metrics.spot_table(results))
     outs = [{"path": f"models/train/{key}", "md5": md5s.of(f"models/train/{key}")} for key in results.keys]
     outs += [{"path": "data/prepare", "md5": "d.dir"}]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import configured
 import numpy as np
 import pytest
 import torch
+import yaml
 from captum.attr import LayerGradCam
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from citylens import cli
+from citylens.errors import InputError
 from citylens.explain import grad_cam
 from citylens.nets import masks, networks
 from citylens.nets.names import NETWORKS
@@ -28,7 +34,7 @@ def explained(request: pytest.FixtureRequest) -> dict:
     network = networks.build(request.param, classes=2, size=SIZE, seed=3).eval()
     images = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     classes = torch.tensor([0, 1, 0])
-    maps, logits = grad_cam.grad_cam(*networks.split(network), images, classes)
+    maps, logits = grad_cam.grad_cam(*networks.cut(network), images, classes)
     return {
         "name": request.param,
         "network": network,
@@ -37,6 +43,20 @@ def explained(request: pytest.FixtureRequest) -> dict:
         "maps": maps,
         "logits": logits,
     }
+
+
+def test_maps_have_the_cells_that_are_said_before_training(explained: dict) -> None:
+    sides = networks.map_sides([explained["name"]], size=SIZE, padding="none")
+    assert explained["maps"].shape[1:] == (sides[explained["name"]],) * 2
+
+
+def test_coarse_maps_are_refused_before_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapping = configured.mapping("demo")
+    mapping["prepare"]["size"] = 96
+    Path("params.yaml").write_text(yaml.safe_dump(mapping))
+    with pytest.raises(InputError, match=r"at 96 px .* cells: resnet18 3 x 3; allowed: 4 x 4 or more"):
+        cli._check(accept=False)
 
 
 def test_counted_by_hand() -> None:
@@ -78,7 +98,7 @@ def test_logits_are_a_forward_pass_and_the_network_is_left_alone(explained: dict
         torch.testing.assert_close(network(explained["images"]), explained["logits"], atol=1e-6, rtol=1e-6)
     network.zero_grad(set_to_none=True)  # the references above leave gradients
     network.train()
-    grad_cam.grad_cam(*networks.split(network), explained["images"])
+    grad_cam.grad_cam(*networks.cut(network), explained["images"])
     assert all(module.training for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())
     network.eval()
@@ -92,7 +112,7 @@ def test_networks_are_the_papers(name: str, side: int, parameters: float) -> Non
     """Table 1 at 224 x 224: the side of the last convolution's map, and the number of parameters in millions."""
     network = networks.build(name, classes=2, size=224)
     assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(parameters, abs=0.05)
-    body, _ = networks.split(network.eval())
+    body, _ = networks.cut(network.eval())
     with torch.no_grad():
         assert body(torch.zeros(1, 3, 224, 224)).shape[2:] == (side, side)
 

@@ -14,9 +14,10 @@ STAGES = [
     *("acquire", "validate", "prepare", "train", "explain", "segment"),
     *("measure", "compare", "embed", "report", "register"),
 ]
-SHARED = {"nets", "io", "settings", "errors"}
+SHARED = {"nets", "io", "stats", "settings", "errors"}
 MAY_IMPORT = {
     "errors": set(),
+    "stats": set(),
     "io": {"errors"},
     "nets": {"io", "errors"},
     "settings": {"nets", "io", "errors"},

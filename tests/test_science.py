@@ -15,7 +15,6 @@ from citylens.embed import embedding
 from citylens.measure import object_ratio
 from citylens.nets import label_maps, masks, resizing
 from citylens.prepare import splits
-from citylens.report import intervals
 
 
 def test_object_ratio_is_pooled_over_images() -> None:
@@ -76,6 +75,12 @@ def test_masks_are_relu_bilinear_min_max() -> None:
     assert mask.min() == 0 and mask.max() == 1
 
 
+def test_masks_can_be_divided_by_their_maximum_alone() -> None:
+    maps = np.array([[[1.0, 2.0], [3.0, 4.0]]], np.float32)
+    mask = masks.normalise(maps, 8, "max")
+    assert mask.max() == 1 and mask.min() == 0.25
+
+
 @pytest.mark.parametrize("values", [[[-1.0, -2.0], [-3.0, 0.0]], [[2.0, 2.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]]])
 def test_dead_masks_are_flagged_and_zero(values: list[list[float]]) -> None:
     maps = np.array([values, [[0.0, 1.0], [0.0, 0.0]]], np.float32)
@@ -96,20 +101,6 @@ def test_masks_are_stretched_after_the_upsampling() -> None:
 def test_masks_refuse_nan() -> None:
     with pytest.raises(ValueError, match="NaN"):
         masks.normalise(np.array([[[np.nan, 1.0]]]), 4)
-
-
-def test_an_accuracy_is_as_sure_as_its_spots_are_many() -> None:
-    spots = np.repeat(np.arange(40), 12).astype(str)
-    whole = np.repeat(np.arange(40) % 4 > 0, 12)  # every view of a spot right, or none
-    low, high = intervals.accuracy_interval(whole, list(spots))
-    normal = 1.96 * np.sqrt(0.75 * 0.25 / 40)
-    assert (low, high) == pytest.approx((0.75 - normal, 0.75 + normal), abs=0.02)
-    alike = np.tile(np.arange(12) % 4 > 0, 40)  # nine views of each spot right
-    assert intervals.accuracy_interval(alike, list(spots)) == (0.75, 0.75)
-    assert intervals.accuracy_interval(whole[:12], list(spots[:12])) == (0, 1)
-    assert np.isnan(intervals.accuracy_interval(whole[:0], [])).all()
-    with pytest.raises(ValueError, match="480 images but 1 spots"):
-        intervals.accuracy_interval(whole, ["a"])
 
 
 def test_split_by_image_is_6_2_2_in_each_city() -> None:

@@ -63,7 +63,7 @@ def _files(client: Any, run: str, folder: str | None = None) -> set[str]:
 
 def _everything(address: str) -> dict[str, Any]:
     """All that a store has of the last run of each stage, without ids and times."""
-    client, runs = MlflowClient(address), dict[str, Any]()
+    client, runs = MlflowClient(address, address), dict[str, Any]()
     experiment = client.get_experiment_by_name("citylens")
     for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]):
         history = {
@@ -98,7 +98,7 @@ def test_the_registry_is_the_same_and_its_networks_load(team: servers.Team, stud
     np.save(tmp_path / "images.npy", images)
     seen = []
     for address in _addresses(team, study):
-        versions = MlflowClient(address).search_model_versions("name = 'citylens-simpler'")
+        versions = MlflowClient(address, address).search_model_versions("name = 'citylens-simpler'")
         found = {one.tags["citylens.key"]: one for one in versions}
         assert set(found) == {"simpler-0", "simpler-1"}
         tags = {key: _tags(one.tags) for key, one in found.items()}

@@ -20,7 +20,7 @@ from streetscenes.view import Scene
 from streetscenes.world import LABELS, MOST, World, read_world
 
 ROOT = Path(__file__).parents[1]
-MAPPING: dict[str, Any] = yaml.safe_load((ROOT / "worlds/default.yaml").read_text())
+MAPPING: dict[str, Any] = yaml.safe_load((ROOT / "worlds/subtle.yaml").read_text())
 WORLD = read_world(MAPPING)
 SHARED = ("sky", "building", "road", "sidewalk", "tree", "car", "person")
 OF_ALDER, OF_BIRCH = ("skyscraper", "earth"), ("signboard", "fence", "pole")
@@ -177,7 +177,7 @@ def test_contact_sheet_shows_each_city_and_its_label_maps(tmp_path: Path) -> Non
     sheets = {}
     for name, spots, options in (("one", 1, []), ("two", 2, []), ("bare", 1, ["--without", "building"])):
         path = tmp_path / "sheet.png"
-        main([str(ROOT / "worlds/default.yaml"), str(path), "--spots", str(spots), *options])
+        main([str(ROOT / "worlds/subtle.yaml"), str(path), "--spots", str(spots), *options])
         sheets[name] = cv2.imread(str(path))
     assert sheets["two"].shape[0] > sheets["one"].shape[0]
     red = np.array([92, 92, 205])  # "indianred", the colour of buildings, in blue, green, red

@@ -45,7 +45,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     split = np.repeat(["training", "validation", "test"], [18, 6, 6])
     names = np.array(["alder", "birch"])[labels]
     ids = [f"i{number}" for number in range(30)]
-    index = pd.DataFrame({"id": ids, "city": names, "label": labels, "spot": ids, "split": split})
+    index = pd.DataFrame({"id": ids, "city": names, "label": labels, "spot": ids, "heading": np.nan, "split": split})
     files.write_table("data/prepare/index.csv", index)
     return tmp_path
 
@@ -116,10 +116,11 @@ def test_the_best_epoch_is_kept_where_that_is_asked(prepared: Path) -> None:
     index = files.read_table("data/prepare/index.csv")
     rows = np.flatnonzero(index["split"] == "validation")
     pixels = files.open_array("data/prepare/images.npy")
-    logits = training.predict(network, pixels, rows, 16, torch.device("cpu"))
+    logits = training.predict(network, pixels, rows, 16, torch.device("cpu"), training.INPUTS["imagenet"])
     loss, _ = training.score(logits, index["label"].to_numpy()[rows])
     assert loss == pytest.approx(history["validation_loss"].min(), rel=1e-5)
-    assert card == checkpoints.Card("simpler", ("alder", "birch"), SIZE, "stretch", "none", training.MEAN, training.STD)
+    scaling = training.INPUTS["imagenet"]
+    assert card == checkpoints.Card("simpler", ("alder", "birch"), SIZE, "stretch", "none", *scaling)
 
 
 def test_learning_rate_falls_by_the_papers_steps(prepared: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_diverging_loss_stops_with_epoch_and_batch(prepared: Path) -> None:
         list(training.Training(network, images, plan, 0, torch.device("cpu")).epochs())
 
 
-@pytest.mark.parametrize("score", ["true", "predicted"])
+@pytest.mark.parametrize("score", ["actual", "predicted"])
 def test_explain_names_what_it_explains(prepared: Path, score: str) -> None:
     plan = configured(epochs=1)
     train.run(plan, "simpler", 0)
@@ -166,9 +167,12 @@ def test_explain_names_what_it_explains(prepared: Path, score: str) -> None:
     explain.run(parser.parse(mapping), "simpler", 0)
     index = files.read_table("data/explain/simpler-0/index.csv")
     assert index["id"].tolist() == [f"i{number}" for number in range(24, 30)]
-    assert (index["explained"] == index["city" if score == "true" else "predicted"]).all()
+    assert (index["explained"] == index["city" if score == "actual" else "predicted"]).all()
     maps = files.open_array("data/explain/simpler-0/masks.npy")
     assert maps.shape == (6, 2, 2) and maps.dtype == np.float32
+    untrained = files.open_array("data/explain/simpler-0/untrained.npy")
+    assert untrained.shape == maps.shape and not np.allclose(untrained, maps)
+    assert (index["dead_untrained"] == masks.dead(untrained)).all()
     assert index["probability"].between(0.5, 1).all()
 
 
@@ -191,17 +195,19 @@ def test_results_do_not_depend_on_the_size_of_shards(prepared: Path, monkeypatch
     mapping["prepare"]["size"] = SIZE
     plan = parser.parse(mapping)
     generator = np.random.default_rng(1)
-    images = files.read_table("data/prepare/index.csv").iloc[24:][["id", "city"]]
+    images = files.read_table("data/prepare/index.csv").iloc[24:][["id", "city", "spot", "heading"]]
     for seed in (0, 1):
         maps = generator.normal(size=(6, 4, 4)).astype(np.float32)
         maps[seed] = -1
         files.write_array(f"data/explain/simpler-{seed}/masks.npy", maps)
-        files.write_table(f"data/explain/simpler-{seed}/index.csv", images.assign(dead=masks.dead(maps).astype(int)))
+        files.write_array(f"data/explain/simpler-{seed}/untrained.npy", maps[::-1].copy())
+        dead = {"dead": masks.dead(maps).astype(int), "dead_untrained": masks.dead(maps[::-1]).astype(int)}
+        files.write_table(f"data/explain/simpler-{seed}/index.csv", images.assign(predicted="alder", **dead))
     files.write_array("data/segment/labels.npy", generator.integers(0, 4, (6, SIZE, SIZE), dtype=np.uint8))
     files.write_table("data/segment/objects.csv", pd.DataFrame({"label": [1, 2, 3], "name": ["wall", "sky", "tree"]}))
 
     def results(size: int) -> list[pd.DataFrame]:
-        for module in (measure, compare, embedding):
+        for module in (measure, compare, embed, embedding):
             monkeypatch.setattr(module, "SHARD", size)
         for stage in (measure, compare, embed):
             stage.run(plan)
@@ -210,15 +216,23 @@ def test_results_do_not_depend_on_the_size_of_shards(prepared: Path, monkeypatch
             "reports/compare/all_pairs.csv",
             "data/embed/simpler-1/embedding.csv",
         )
-        return [
-            files.read_table(path)
-            for path in (*tables, "data/measure/pixels.parquet", "data/compare/residuals.parquet")
-        ]
+        pixels = files.read_table("data/measure/pixels.parquet").sort_values(["seed", "id", "label"], ignore_index=True)
+        return [pixels, *(files.read_table(path) for path in (*tables, "data/compare/residuals.parquet"))]
 
     for one, several in zip(results(6), results(2), strict=True):
         pd.testing.assert_frame_equal(one, several, rtol=1e-14, atol=0)
     ratios = files.read_table("reports/measure/object_ratio.csv")
     assert (ratios["images"] == 3).all() and ratios.groupby(["city", "seed"])["dead"].first().sum() == 2
+
+    labels = np.ones((6, SIZE, SIZE), np.uint8)
+    labels[0, 0, :20] = 2  # The criterion is 8.2 pixels per image; 20 pixels in one image of three are 6.7.
+    files.write_array("data/segment/labels.npy", labels)
+    kept = {}
+    for mapping["measure"]["mean_over"] in ("all images", "images with it"):
+        measure.run(parser.parse(mapping))
+        ratios = files.read_table("reports/measure/object_ratio.csv")
+        kept[mapping["measure"]["mean_over"]] = set(ratios.loc[ratios["kept"] == 1, "object"])
+    assert kept == {"all images": {"wall"}, "images with it": {"wall", "sky"}}
 
 
 def limited(network: torch.nn.Module, images: int) -> None:

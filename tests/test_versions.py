@@ -9,6 +9,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import configured
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from citylens.errors import InputError
 from citylens.io import md5s
 from citylens.io.files import read_json
 from citylens.io.yaml_files import read_optional_yaml, read_yaml
+from citylens.nets.names import key
 from citylens.versions import edits, git, pipeline, verify
 
 ROOT = Path(__file__).parents[1]
@@ -287,7 +289,6 @@ def test_git_state_ignores_what_a_reproduction_writes(tmp_path):
 
 def test_artifacts_name_the_networks_of_the_default_study():
     named = read_optional_yaml(ROOT / "dvc.yaml")["artifacts"]
-    stages = pipeline.declared(ROOT)
-    trained = {f"models/train/{name.removeprefix('train@')}" for name in stages if name.startswith("train@")}
+    trained = {f"models/train/{key(*trained)}" for trained in configured.settings("demo").study.trained}
     assert {entry["path"] for entry in named.values()} == trained
     assert all(entry["path"] == f"models/train/{name}" and entry["type"] == "model" for name, entry in named.items())

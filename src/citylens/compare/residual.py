@@ -26,6 +26,36 @@ def residual(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArr
     return np.abs(first - second).mean(axis=(1, 2), dtype=np.float64)
 
 
+def values(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    first_inside: NDArray[np.bool_],
+    second_inside: NDArray[np.bool_],
+) -> dict[str, NDArray[np.float64]]:
+    """Return what is computed of two networks' masks of each image, (N,) float64 each.
+
+    Args:
+        first, second: (N, H, W) weighted masks in [0, 1], of the same images.
+        first_inside, second_inside: (N, H, W), the pixels inside the explanations.
+
+    Returns:
+        `residual`, AR; `least` and `most`, the smallest and the largest AR of two masks with these mean values; `iou`, the
+        intersection of the explanations over their union, NaN if both are empty.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    one, other = (mask.mean(axis=(1, 2), dtype=np.float64) for mask in (first, second))
+    inside = (first_inside & second_inside, first_inside | second_inside)
+    both, either = (part.sum(axis=(1, 2)) for part in inside)
+    return {
+        "residual": residual(first, second),
+        "least": np.abs(one - other),
+        "most": np.minimum(one + other, 2 - one - other),
+        "iou": np.divide(both, either, out=np.full(len(first), np.nan), where=either > 0),
+    }
+
+
 def kind(first: tuple[str, int], second: tuple[str, int]) -> str:
     """Return whether two trained networks differ by "architecture", or by "initialisation" alone."""
     return "architecture" if first[0] != second[0] else "initialisation"

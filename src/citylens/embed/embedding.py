@@ -43,7 +43,7 @@ def _root(side: int, size: int) -> NDArray[np.float64]:
 
 
 def embed(
-    vectors: NDArray[np.floating], *, components: int, perplexity: float, iterations: int, seed: int
+    vectors: NDArray[np.floating], *, components: int, perplexity: float, iterations: int, seed: int, start: str = "pca"
 ) -> NDArray[np.float32]:
     """Return the masks' points in the plane, (N, 2); all zero for fewer than four masks, too few for neighbourhoods.
 
@@ -53,6 +53,7 @@ def embed(
         perplexity: of t-SNE; at most (N - 1) / 3 is used, as its definition needs.
         iterations: of t-SNE in all, of which the first half, but at most 250, exaggerate attraction.
         seed: the same gives the same points.
+        start: of t-SNE, "pca" or "random".
     """
     from openTSNE import TSNE
     from sklearn.decomposition import PCA
@@ -66,7 +67,7 @@ def embed(
         perplexity=min(perplexity, (len(vectors) - 1) / 3),
         early_exaggeration_iter=exaggerated,
         n_iter=iterations - exaggerated,
-        initialization="pca",
+        initialization=start,
         random_state=seed,
         n_jobs=JOBS,
     )

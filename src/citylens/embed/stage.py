@@ -1,37 +1,45 @@
 """embed: place each network's masks in the plane by t-SNE, dead masks left out.
 
-Reads data/explain/KEY of all networks. Writes data/embed/KEY/embedding.csv, one row per test image, and how well neighbours agree to
-reports/embed/scores.json. Run alone: `citylens embed`. Costs about 1 s per network with 200 masks.
+Reads data/explain/KEY of all networks and data/prepare. Writes data/embed/KEY/embedding.csv, one row per test image, and to
+reports/embed how well neighbours agree (scores.json), and whether that is more than chance (purity.csv). Run alone: `citylens
+embed`. Costs about 1 s per network with 200 masks.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from citylens.embed import embedding
+from citylens.embed import embedding, purity
 from citylens.io import files
 from citylens.io.logged import Logged
 from citylens.nets.names import key
+from citylens.nets.shards import shards
 from citylens.settings.schema import Embed, Settings
 
-EXPLAINED, SCORES = Path("data/explain"), Path("reports/embed/scores.json")
+EXPLAINED, PREPARED = Path("data/explain"), Path("data/prepare")
+SCORES, PURITY = Path("reports/embed/scores.json"), Path("reports/embed/purity.csv")
+SHARD = 1024  # images
 
 
 def run(settings: Settings) -> None:
     """Place the masks of each trained network in the plane."""
-    scores = {}
+    scores, purities = {}, []
     with files.whole_folder("data/embed") as folder:
         for trained in settings.study.trained:
             name = key(*trained)
-            index = files.read_table(EXPLAINED / name / "index.csv", ["id", "city", "dead"])
-            maps = files.open_array(EXPLAINED / name / "masks.npy")
+            index = files.read_table(EXPLAINED / name / "index.csv", ["id", "city", "spot", "dead", "dead_untrained"])
+            maps, untrained = (files.open_array(EXPLAINED / name / f"{kind}.npy") for kind in ("masks", "untrained"))
             table, scores[name] = _embed(index, maps, settings.embed, settings.prepare.size)
             files.write_table(folder / name / "embedding.csv", table)
+            purities += _purities(name, index, maps, untrained, settings.prepare.size)
+    purities.append({"network": "", "of": "mean colour", **_purity(_colours(), index)})
     files.write_json(SCORES, scores)
+    files.write_table(PURITY, pd.DataFrame(purities, columns=["network", "of", "purity", "chance", "p"]))
 
 
 def _embed(index: pd.DataFrame, maps: np.ndarray, plan: Embed, size: int) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -44,6 +52,33 @@ def _embed(index: pd.DataFrame, maps: np.ndarray, plan: Embed, size: int) -> tup
     return table, scores | {"masks": len(alive)}
 
 
+def _purities(
+    name: str, index: pd.DataFrame, maps: np.ndarray, untrained: np.ndarray, size: int
+) -> list[dict[str, Any]]:
+    """Return the purity of a network's masks, of their areas alone, and of the masks before training."""
+    rows: list[dict[str, Any]] = []
+    for of, values, dead in (("masks", maps, index["dead"]), ("untrained masks", untrained, index["dead_untrained"])):
+        alive = np.flatnonzero(dead == 0)
+        vectors = embedding.descriptors(values[alive], size)
+        rows.append({"network": name, "of": of, **_purity(vectors, index.iloc[alive])})
+        if of == "masks":
+            area = vectors.mean(axis=1, keepdims=True)
+            rows.append({"network": name, "of": "mask area", **_purity(area, index.iloc[alive])})
+    return rows
+
+
+def _purity(vectors: np.ndarray, index: pd.DataFrame) -> dict[str, Any]:
+    spots = index["city"] + "/" + index["spot"].astype(str)
+    return purity.purity(vectors, index["city"].to_numpy(str), spots.to_numpy(str))
+
+
+def _colours() -> np.ndarray:
+    """Return the mean red, green and blue of each test image, (N, 3)."""
+    pixels = files.open_array(PREPARED / "images.npy")
+    rows = np.flatnonzero(files.read_table(PREPARED / "index.csv", ["split"])["split"] == "test")
+    return np.concatenate([pixels[rows[part]].mean(axis=(1, 2)) for part in shards(len(rows), SHARD)])
+
+
 def logged() -> Logged:
-    """Return how well neighbours agree, for each network."""
-    return Logged(networks=files.read_json(SCORES), splits=("test",))
+    """Return how well neighbours agree, for each network, and the table of purities."""
+    return Logged(networks=files.read_json(SCORES), tables=(PURITY,), splits=("test",))

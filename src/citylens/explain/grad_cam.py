@@ -18,7 +18,7 @@ def grad_cam(
     map's ReLU is the paper's :math:`L^c`.
 
     Args:
-        body, head: the network cut after its target layer (`networks.split`).
+        body, head: the network cut after its target layer (`networks.cut`).
         images: (N, 3, H, W) float32, normalised.
         classes: (N,) int64, the class whose logit is explained; by default the predicted class.
 
@@ -26,6 +26,26 @@ def grad_cam(
         maps: (N, h, w) float32 at the target layer's own size, before the ReLU.
         logits: (N, classes) float32.
     """
+    activations, gradients, logits = _gradients(body, head, images, classes)
+    weights = gradients.mean(dim=(2, 3), keepdim=True)
+    return (weights * activations).sum(dim=1), logits
+
+
+def hires_cam(body: nn.Module, head: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    r"""Return the map :math:`\sum_k \partial y^c / \partial A^k \odot A^k` of each image, (N, h, w) float32, before the ReLU.
+
+    Grad-CAM takes the mean of a map's gradient; HiResCAM keeps the gradient of each cell (Draelos and Carin, 2020, eq. 3). The two
+    are equal where only a global average pooling and one dense layer follow the target layer, as in ResNet. Arguments as in
+    `grad_cam`.
+    """
+    activations, gradients, _ = _gradients(body, head, images, classes)
+    return (gradients * activations).sum(dim=1)
+
+
+def _gradients(
+    body: nn.Module, head: nn.Module, images: torch.Tensor, classes: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the target layer's activations, the gradients of the chosen logits with respect to them, and all logits."""
     with _evaluating(body, head):
         with torch.no_grad():
             activations = body(images)
@@ -35,8 +55,7 @@ def grad_cam(
             chosen = logits.argmax(1) if classes is None else classes
             scores = logits.gather(1, chosen.unsqueeze(1)).sum()
             (gradients,) = torch.autograd.grad(scores, activations)
-    weights = gradients.mean(dim=(2, 3), keepdim=True)
-    return (weights * activations.detach()).sum(dim=1), logits.detach()
+    return activations.detach(), gradients, logits.detach()
 
 
 @contextmanager

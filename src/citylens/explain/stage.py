@@ -1,52 +1,68 @@
 """explain: compute the Grad-CAM map of one trained network on every test image.
 
 Reads data/prepare and models/train/KEY. Writes data/explain/KEY: masks.npy (N, h, w) float32, the maps before the ReLU at the
-network's own size, and index.csv, one row per test image. Run alone: `citylens explain vgg11 0`. Costs about a forward pass per
-image.
+network's own size; untrained.npy, the same of the network as it was before training, random weights of the same seed; and
+index.csv, one row per test image. Writes reports/explain/KEY, checks of `explain.checked` test images: layers.csv, curves.csv and
+checks.json. Run alone: `citylens explain vgg11 0`. Costs about two forward passes per image, and about 60 per checked image.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from citylens.errors import InputError
-from citylens.explain import grad_cam
+from citylens.explain import checks, grad_cam
 from citylens.io import files, progress
 from citylens.io.logged import Logged
 from citylens.nets import checkpoints, masks, memory, networks
 from citylens.nets.names import key
 from citylens.settings.schema import Explain, Settings
+from citylens.stats.swaps import swapped_rows
 
-PREPARED, EXPLAINED = Path("data/prepare"), Path("data/explain")
+PREPARED, EXPLAINED, REPORTS = Path("data/prepare"), Path("data/explain"), Path("reports/explain")
+_TWIN = 1_000_003
+"""Added to a network's seed for the random weights that replace its own, so that it shares none with the network before training."""
 
 
 def run(settings: Settings, network: str, seed: int) -> None:
     """Explain every test image for one trained network."""
     name = key(network, seed)
-    index = files.read_table(PREPARED / "index.csv", ["id", "city", "label", "split"])
+    index = files.read_table(PREPARED / "index.csv", ["id", "city", "spot", "heading", "label", "split"])
     test = index[index["split"] == "test"]
     model, card = checkpoints.load_network(Path("models/train") / name / "network.safetensors")
 
+    cities = np.asarray(card.cities)
     maps, logits = _explain(model, card, test, settings.explain)
     broken = ~(np.isfinite(maps).all(axis=(1, 2)) & np.isfinite(logits).all(axis=1))
     if broken.any():
         said = f"NaN or infinity for {broken.sum()} of {len(test)} test images; first: {test['id'][broken].iloc[0]}"
         raise InputError(f"{name}: the network or its Grad-CAM map gives {said}; allowed: finite numbers")
-    predicted, cities = logits.argmax(1), np.asarray(card.cities)
-    table = test[["id", "city"]].assign(
+    untrained = checkpoints.untrained(card, seed)
+    untrained_maps, _ = _explain(untrained.to(networks.device()), card, test, settings.explain)
+    predicted = logits.argmax(1)
+    table = test[["id", "city", "spot", "heading"]].assign(
         predicted=cities[predicted],
-        explained=cities[test["label"] if settings.explain.score == "true" else predicted],
+        explained=cities[test["label"] if settings.explain.score == "actual" else predicted],
         probability=torch.softmax(torch.from_numpy(logits), 1).numpy().max(axis=1),
         dead=masks.dead(maps).astype(int),
+        dead_untrained=masks.dead(untrained_maps).astype(int),
     )
+
+    found = _checked(model, card, test, maps, seed, settings)
 
     with files.whole_folder(EXPLAINED / name) as folder:
         files.write_array(folder / "masks.npy", maps)
+        files.write_array(folder / "untrained.npy", untrained_maps)
         files.write_table(folder / "index.csv", table)
+    with files.whole_folder(REPORTS / name) as folder:
+        for path, content in found.items():
+            (files.write_json if path.endswith(".json") else files.write_table)(folder / path, content)
 
 
 def _explain(
@@ -55,11 +71,11 @@ def _explain(
     """Return the maps (N, h, w) and the logits (N, classes) of the test images, both float32."""
     pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
     rows, labels = test.index.to_numpy(), torch.tensor(test["label"].to_numpy(np.int64), device=device)
-    body, head = networks.split(model)
+    body, head = networks.cut(model, plan.layer)
 
     def explained(batch: slice) -> tuple[np.ndarray, np.ndarray]:
         images = networks.to_input(torch.from_numpy(pixels[rows[batch]]).to(device), card.mean, card.std)
-        maps, logits = grad_cam.grad_cam(body, head, images, labels[batch] if plan.score == "true" else None)
+        maps, logits = grad_cam.grad_cam(body, head, images, labels[batch] if plan.score == "actual" else None)
         advance(len(images))
         return maps.cpu().numpy(), logits.cpu().numpy()
 
@@ -72,8 +88,56 @@ def _explain(
     return maps, logits
 
 
+def _checked(
+    model: torch.nn.Module, card: checkpoints.Card, test: pd.DataFrame, maps: np.ndarray, seed: int, settings: Settings
+) -> dict[str, Any]:
+    """Return the checks of some test images, evenly spread over the test set, by file name. The model loses its weights."""
+    plan, generator = settings.explain, np.random.default_rng(seed)
+    rows = np.unique(np.linspace(0, len(test) - 1, min(plan.checked, len(test))).round().astype(int))
+    some = test.iloc[rows]
+    cities, spots = some["city"].to_numpy(), some["spot"].to_numpy(str)
+    swapped = swapped_rows(test["city"], test["spot"].astype(str), test["heading"], generator)[rows]
+    pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
+    images = networks.to_input(torch.from_numpy(pixels[some.index.to_numpy()]).to(device), card.mean, card.std)
+    classes = torch.tensor(some["label"].to_numpy(np.int64), device=device)
+    body, head = networks.cut(model, plan.layer)
+    normalised = partial(masks.normalise, size=card.size, how=plan.normalise)
+
+    own, others = normalised(maps[rows]), normalised(maps[swapped])
+    random = checks.random_masks(len(rows), maps.shape[1], card.size, generator)
+    curves = checks.curves(model, images, classes, {"own": own, "swapped": others, "random": random}, plan.batch_size)
+    batches = zip(images.split(plan.batch_size), classes.split(plan.batch_size), strict=True)
+    hires = torch.cat([grad_cam.hires_cam(body, head, *batch) for batch in batches]).cpu().numpy()
+    registered = checks.registered(maps[rows], body, card.size, plan.normalise)
+    twin = checkpoints.untrained(card, seed + _TWIN)
+    layers = checks.similarities(model, twin.to(device), maps[rows], images, classes, plan)
+    numbers = {
+        "images": len(rows),
+        "similar_last": float(layers["similarity"].iloc[0]),
+        "similar_all": float(layers["similarity"].iloc[-1]),
+        "similar_swapped": float(checks.similarity(maps[rows], maps[swapped]).mean()),
+        "hires": checks.disagreement(own, normalised(hires)),
+        "registered": checks.disagreement(own, registered),
+        "swapped": checks.disagreement(own, others),
+    }
+    means = curves.groupby(["order", "share"], as_index=False)[["deletion", "insertion"]].mean()
+    return {
+        "layers.csv": layers,
+        "curves.csv": means,
+        "checks.json": numbers | checks.summary(curves, cities, spots),
+    }
+
+
 def logged(network: str, seed: int) -> Logged:
-    """Return the numbers of explained images and of dead masks."""
-    index = files.read_table(EXPLAINED / key(network, seed) / "index.csv")
-    counts = {"explained_images": float(len(index)), "dead_masks": float(index["dead"].sum())}
-    return Logged(networks={key(network, seed): counts}, splits=("test",))
+    """Return the numbers of explained images and of dead masks, and the checks."""
+    name = key(network, seed)
+    index = files.read_table(EXPLAINED / name / "index.csv")
+    numbers = {"explained_images": float(len(index)), "dead_masks": float(index["dead"].sum())}
+    found = files.read_json(REPORTS / name / "checks.json")
+    numbers |= {"similar_all": found["similar_all"], "deletion_gain": found["deletion"]["gain swapped"]}
+    numbers |= {"insertion_gain": found["insertion"]["gain swapped"]}
+    return Logged(
+        networks={name: numbers},
+        tables=(REPORTS / name / "layers.csv", REPORTS / name / "curves.csv"),
+        splits=("test",),
+    )

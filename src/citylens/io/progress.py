@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 @contextmanager
-def bar(title: str, total: int, unit: str = "image") -> Iterator[Callable[[int], object]]:
-    """Show a progress bar of `total` units; yield the function that advances it by a number of units."""
-    with tqdm(total=total, desc=title, unit=unit, disable=not sys.stderr.isatty(), mininterval=0.5) as shown:
+def bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar of `total` images; yield the function that advances it by a number of images."""
+    with tqdm(total=total, desc=title, unit="image", disable=not sys.stderr.isatty(), mininterval=0.5) as shown:
         yield shown.update

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from citylens.nets.label_maps import OBJECTS
 
+THRESHOLDS = np.arange(1, 10) / 10
+"""Thresholds of the table of R over thresholds."""
+
 
 def count_pixels(
     labels: NDArray[np.uint8], masks: NDArray[np.floating], threshold: float
@@ -24,11 +27,31 @@ def count_pixels(
         raise ValueError(f"labels have shape {labels.shape}, masks {masks.shape}; allowed: the same")
     if labels.size and labels.max() > OBJECTS:
         raise ValueError(f"label {labels.max()} found; allowed: 0 to {OBJECTS}")
-    images, columns = len(labels), OBJECTS + 1
-    cells = labels + np.arange(images)[:, None, None] * columns
-    total = np.bincount(cells.ravel(), minlength=images * columns)
-    inside = np.bincount(cells[masks >= threshold], minlength=images * columns)
-    return inside.reshape(images, columns), total.reshape(images, columns)
+    return count_inside(labels, masks >= threshold), count_inside(labels, np.ones(labels.shape, bool))
+
+
+def count_inside(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the pixels of each object in some regions, (N, 151); labels and regions are (N, H, W)."""
+    counts = np.bincount(_cells(labels)[inside], minlength=len(labels) * (OBJECTS + 1))
+    return counts.reshape(len(labels), OBJECTS + 1)
+
+
+def sum_weights(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the sum of the mask over the pixels of each object, (N, 151); labels and masks are (N, H, W)."""
+    sums = np.bincount(_cells(labels).ravel(), masks.ravel(), len(labels) * (OBJECTS + 1))
+    return sums.astype(np.float64).reshape(len(labels), OBJECTS + 1)
+
+
+def count_thresholds(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the pixels of each object whose mask is at least 0, .1, ... .9, all images together, (151, 10) int64."""
+    reached = np.searchsorted(THRESHOLDS, masks.ravel(), side="right")
+    steps = len(THRESHOLDS) + 1
+    counts = np.bincount(labels.ravel().astype(np.int64) * steps + reached, minlength=(OBJECTS + 1) * steps)
+    return counts.reshape(OBJECTS + 1, steps)[:, ::-1].cumsum(axis=1)[:, ::-1]
+
+
+def _cells(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return labels + np.arange(len(labels))[:, None, None] * (OBJECTS + 1)
 
 
 def object_ratio(inside: NDArray[np.integer], total: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -59,7 +82,7 @@ def is_kept(
 
     Args:
         labels: (P,) label of each object; 0, unlabelled, is never kept.
-        mean_pixels: (P,) mean pixels per image of the city.
+        mean_pixels: (P,) mean pixels per image.
         min_pixels: the criterion at 224 x 224, scaled here by area to images of `size` x `size` pixels.
     """
     return (labels > 0) & (mean_pixels > min_pixels * (size / 224) ** 2)

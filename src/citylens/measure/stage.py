@@ -1,105 +1,152 @@
-"""measure: compute how much of each object each network uses, R (paper, eq. 1).
+"""measure: compute how much of each object each network uses, R (paper, eq. 1), and what chance would give.
 
-Reads data/explain/KEY of all networks and data/segment. Writes data/measure/pixels.parquet, one row per image, network, seed and
-object in the image, and to reports/measure: object_ratio.csv and scores.json. Run alone: `citylens measure`. Costs 1 ms per image
-and network.
+Reads data/explain/KEY of all networks, data/segment and data/prepare. Writes data/measure/pixels.parquet, one row per image, network,
+seed and object in the image, and to reports/measure: object_ratio.csv, thresholds.csv (R at other thresholds), reference.csv (R of
+regions that need no network) and scores.json. Run alone: `citylens measure`. Costs 8 ms per image and network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from citylens.io import files
+from citylens.io import files, progress
 from citylens.io.logged import Logged
-from citylens.measure import object_ratio
+from citylens.measure import chance, object_ratio, reference_masks, tables
 from citylens.nets import masks
-from citylens.nets.names import key
+from citylens.nets.names import key, split_key
 from citylens.nets.shards import shards
 from citylens.settings.schema import Measure, Settings
+from citylens.stats.swaps import swapped_rows
 
-SEGMENTED, REPORTS = Path("data/segment"), Path("reports/measure")
-SHARD = 256  # images
-TRAINED = ["city", "network", "seed"]
-OBJECT = [*TRAINED, "label"]
-COLUMNS = ["object", "ratio", "ratio_alive", "inside", "total", "mean_pixels", "kept", "images", "dead"]
+SEGMENTED, EXPLAINED, PREPARED = Path("data/segment"), Path("data/explain"), Path("data/prepare")
+REPORTS = Path("reports/measure")
+SHARD = 128  # images
+EQUAL_AREA = 0.2
+"""Share of each image in its masks of equal area."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the loop over shards reads: per network the index and both arrays of maps; the labels; the test images."""
+
+    indexes: dict[str, pd.DataFrame]
+    maps: dict[str, np.ndarray]
+    untrained: dict[str, np.ndarray]
+    labels: np.ndarray
+    pixels: np.ndarray
+    rows: np.ndarray
 
 
 def run(settings: Settings) -> None:
     """Compute R of every trained network."""
-    labels = files.open_array(SEGMENTED / "labels.npy")
-    objects = files.read_table(SEGMENTED / "objects.csv", ["label", "name"])
-    names = dict(zip(objects["label"], objects["name"], strict=True)) | {0: "unlabelled"}
-
-    images, pixels = [], []
+    given, names = _inputs(settings), _names()
+    found = tables.Found.empty(given.indexes, given.labels.shape[1])
     with files.growing_table("data/measure/pixels.parquet") as append:
-        for network, seed in settings.study.trained:
-            folder = Path("data/explain") / key(network, seed)
-            index = files.read_table(folder / "index.csv", ["id", "city", "dead"]).assign(network=network, seed=seed)
-            images.append(index.groupby(TRAINED, as_index=False)["dead"].agg(images="size", dead="sum"))
-            maps = files.open_array(folder / "masks.npy")
-            for counted in _counted(index, labels, maps, names, settings.measure.threshold):
-                append(counted)
-                pixels.append(_summed(counted))
-    summed = pd.concat(pixels).groupby(OBJECT, as_index=False).sum()
-    table = _ratios(summed.merge(pd.concat(images), on=TRAINED), names, settings.measure, labels.shape[1])
+        for counted in _counted(given, settings, found):
+            append(counted.assign(object=counted["label"].map(names)).drop(columns="spot"))
+    swapped = _swapped(next(iter(given.indexes.values())), settings.measure.swaps)
+    table = tables.ratios(found, swapped, names, settings.measure)
 
-    files.write_table(REPORTS / "object_ratio.csv", table[table["label"] > 0])
-    files.write_json(REPORTS / "scores.json", _scores(table))
+    files.write_table(REPORTS / "object_ratio.csv", table)
+    files.write_table(REPORTS / "thresholds.csv", tables.over_thresholds(found, names))
+    files.write_table(REPORTS / "reference.csv", tables.references(found, names))
+    files.write_json(REPORTS / "scores.json", tables.scores(found, table))
 
 
-def _counted(
-    index: pd.DataFrame, labels: np.ndarray, maps: np.ndarray, names: dict[int, str], threshold: float
-) -> Iterator[pd.DataFrame]:
-    """Yield the pixels of each image and object in it, one table per shard."""
-    for part in shards(len(index), SHARD):
-        weighted = masks.normalise(maps[part], labels.shape[1])
-        inside, total = object_ratio.count_pixels(labels[part], weighted, threshold)
-        image, label = np.nonzero(total)
-        rows = index[part].iloc[image].reset_index(drop=True)
-        columns = {
-            "label": label,
-            "object": [names[number] for number in label.tolist()],
-            "inside": inside[image, label],
-            "total": total[image, label],
-        }
-        yield rows[["id", "city", "dead"]].assign(**columns, network=rows["network"], seed=rows["seed"])
+def _inputs(settings: Settings) -> Inputs:
+    columns = ["id", "city", "spot", "heading", "predicted", "dead"]
+    keys = [key(*trained) for trained in settings.study.trained]
+    split = files.read_table(PREPARED / "index.csv", ["split"])["split"]
+    return Inputs(
+        {name: files.read_table(EXPLAINED / name / "index.csv", columns) for name in keys},
+        {name: files.open_array(EXPLAINED / name / "masks.npy") for name in keys},
+        {name: files.open_array(EXPLAINED / name / "untrained.npy") for name in keys},
+        files.open_array(SEGMENTED / "labels.npy"),
+        files.open_array(PREPARED / "images.npy"),
+        np.flatnonzero(split == "test"),
+    )
 
 
-def _summed(pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the pixels per city, network, seed and object, int64: of all masks, and of those that are not dead."""
-    alive = pixels[["inside", "total"]].where(pixels["dead"] == 0, 0)
-    counts = pixels[[*OBJECT, "inside", "total"]].assign(inside_alive=alive["inside"], total_alive=alive["total"])
-    return counts.groupby(OBJECT, as_index=False).sum()
+def _names() -> dict[int, str]:
+    objects = files.read_table(SEGMENTED / "objects.csv", ["label", "name"])
+    return dict(zip(objects["label"], objects["name"], strict=True)) | {0: "unlabelled"}
 
 
-def _ratios(table: pd.DataFrame, names: dict[int, str], plan: Measure, size: int) -> pd.DataFrame:
-    mean_pixels = table["total"] / table["images"]
-    kept = object_ratio.is_kept(table["label"].to_numpy(), mean_pixels.to_numpy(), plan.min_pixels, size)
-    table = table.assign(object=table["label"].map(names), mean_pixels=mean_pixels, kept=kept.astype(int))
-    for name, end in (("ratio", ""), ("ratio_alive", "_alive")):
-        inside, total = (table[[f"{column}{end}"]].to_numpy().T for column in ("inside", "total"))
-        table[name] = object_ratio.object_ratio(inside, total)
-    return table[[*OBJECT, *COLUMNS]]
+def _counted(given: Inputs, settings: Settings, found: tables.Found) -> Iterator[pd.DataFrame]:
+    """Yield the pixels of each image, network and object in the image, one table per shard; add them up in `found`."""
+    size = given.labels.shape[1]
+    with progress.bar("measure", len(given.labels)) as advance:
+        for part in shards(len(given.labels), SHARD):
+            labels = given.labels[part]
+            edges = reference_masks.edges(given.pixels[given.rows[part]])
+            found.objects.append(chance.objects(labels, part.start))
+            pieces = []
+            for name, index in given.indexes.items():
+                weighted = masks.normalise(given.maps[name][part], size, settings.explain.normalise)
+                plain = masks.normalise(given.untrained[name][part], size, settings.explain.normalise)
+                regions = _regions(weighted, plain, edges, settings.measure)
+                found.cover[name][part] = chance.cells(regions["inside"])
+                for city in index["city"][part].unique():
+                    own = (index["city"][part] == city).to_numpy()
+                    found.add_thresholds(city, name, object_ratio.count_thresholds(labels[own], weighted[own]))
+                pieces.append(_rows(name, index[part], labels, regions, weighted))
+            found.add(counted := pd.concat(pieces, ignore_index=True))
+            yield counted
+            advance(len(labels))
 
 
-def _scores(table: pd.DataFrame) -> dict[str, object]:
-    area = table.groupby(["network", "seed"], sort=False)[["inside", "total"]].sum()
-    explained = {key(network, seed): row["inside"] / row["total"] for (network, seed), row in area.iterrows()}
-    kept = table[table["kept"] == 1]
-    ratios: dict[str, dict[str, dict[str, float]]] = {}
-    for (city, network, name), mean in kept.groupby(["city", "network", "object"], sort=False)["ratio"].mean().items():
-        ratios.setdefault(city, {}).setdefault(network, {})[name] = mean
-    return {"explained_area": explained, "object_ratio": ratios}
+def _regions(weighted: np.ndarray, untrained: np.ndarray, edges: np.ndarray, plan: Measure) -> dict[str, np.ndarray]:
+    """Return the regions whose pixels are counted, each (N, H, W) of booleans, by the name of their column."""
+    inside = masks.inside(weighted, plan.threshold, plan.explained)
+    shares = inside.mean(axis=(1, 2))
+    near = np.broadcast_to(reference_masks.nearness(weighted.shape[1]), weighted.shape)
+    return {
+        "inside": inside,
+        "equal_area": reference_masks.strongest(weighted, np.full(len(weighted), EQUAL_AREA)),
+        "untrained": masks.inside(untrained, plan.threshold, plan.explained),
+        "edges": reference_masks.strongest(edges, shares),
+        "centre": reference_masks.strongest(near, shares),
+    }
+
+
+def _rows(
+    name: str, index: pd.DataFrame, labels: np.ndarray, regions: dict[str, np.ndarray], weighted: np.ndarray
+) -> pd.DataFrame:
+    """Return one row per image and object in it, with the object's pixels in the image and in each region."""
+    counts = {column: object_ratio.count_inside(labels, region) for column, region in regions.items()}
+    counts["total"] = object_ratio.count_inside(labels, np.ones(labels.shape, bool))
+    image, label = np.nonzero(counts["total"])
+    rows = index.iloc[image].reset_index(drop=True)
+    table = rows[["id", "city", "spot", "dead"]].assign(
+        right=(rows["predicted"] == rows["city"]).astype(int),
+        label=label,
+        soft=object_ratio.sum_weights(labels, weighted)[image, label],
+        by_chance=counts["total"][image, label] * regions["inside"].mean(axis=(1, 2))[image],
+    )
+    network, seed = split_key(name)
+    columns = {column: values[image, label] for column, values in counts.items()}
+    return table.assign(**columns, network=network, seed=seed)
+
+
+def _swapped(index: pd.DataFrame, swaps: int) -> tables.Swapped:
+    generator = np.random.default_rng(0)
+    columns = index["city"].to_numpy(), index["spot"].astype(str).to_numpy(), index["heading"].to_numpy(float)
+    drawn = [swapped_rows(*columns, generator) for _ in range(swaps)]
+    return tables.Swapped(*columns, rows=np.stack(drawn))
 
 
 def logged() -> Logged:
-    """Return the explained area of each network, R of each city's objects (the mean over the networks), and the table of R."""
+    """Return the explained area of each network, R and its lift of each city's objects (means over the networks), and the tables."""
     scores = files.read_json(REPORTS / "scores.json")
-    means = {city: pd.DataFrame(ratios).mean(axis=1) for city, ratios in scores["object_ratio"].items()}
-    metrics = {f"R {city} {name}": value for city, ratios in means.items() for name, value in ratios.items()}
+    metrics: dict[str, float] = {}
+    for measure, name in (("R", "object_ratio"), ("lift", "lift")):
+        means = {city: pd.DataFrame(values).mean(axis=1) for city, values in scores[name].items()}
+        metrics |= {f"{measure} {city} {thing}": value for city, own in means.items() for thing, value in own.items()}
     networks = {name: {"explained_area": value} for name, value in scores["explained_area"].items()}
-    return Logged(metrics=metrics, networks=networks, tables=(REPORTS / "object_ratio.csv",), splits=("test",))
+    written = tuple(REPORTS / f"{name}.csv" for name in ("object_ratio", "thresholds", "reference"))
+    return Logged(metrics=metrics, networks=networks, tables=written, splits=("test",))

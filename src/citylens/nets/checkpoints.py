@@ -23,7 +23,7 @@ class Card:
     """What using a network's weights needs: the network's name, the cities in the order of the logits, and its input.
 
     The input has `size` x `size` pixels, from images that were resized by "stretch" or "crop"; each channel of pixel / 255 has `mean`
-    subtracted and is divided by `std`. The padding is of a shallow network's convolutions, "none" or "same".
+    subtracted and is divided by `std`. For padding, dense_relu, last_pooling and initialisation see `networks.build`.
     """
 
     network: str
@@ -33,6 +33,20 @@ class Card:
     padding: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    dense_relu: bool = True
+    last_pooling: bool = True
+    initialisation: str = "library"
+
+
+def untrained(card: Card, seed: int = 0, dropout: float = 0.5) -> torch.nn.Module:
+    """Return the network of a card with random weights.
+
+    Raises:
+        ValueError: as `networks.build`.
+    """
+    names = ("size", "padding", "dense_relu", "last_pooling", "initialisation")
+    options = {name: getattr(card, name) for name in names}
+    return networks.build(card.network, classes=len(card.cities), dropout=dropout, seed=seed, **options)
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -83,7 +97,7 @@ def load_network(path: Path | str) -> tuple[torch.nn.Module, Card]:
     """
     tensors, card = read_network(path)
     with torch.device("meta"):  # The random weights of a new network would be thrown away.
-        network = networks.build(card.network, classes=len(card.cities), size=card.size, padding=card.padding)
+        network = untrained(card)
     load_weights(network, tensors, path)
     return network.to(networks.device()), card
 

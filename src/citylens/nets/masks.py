@@ -13,14 +13,16 @@ def dead(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
     return positive.max(axis=(1, 2)) <= positive.min(axis=(1, 2))
 
 
-def normalise(maps: NDArray[np.floating], size: int) -> NDArray[np.float32]:
-    r"""Return the weighted masks :math:`\mathrm{mask\_norm}` (paper, section 2.1): ReLU, bilinear upsampling, min-max.
+def normalise(maps: NDArray[np.floating], size: int, how: str = "minmax") -> NDArray[np.float32]:
+    r"""Return the weighted masks :math:`\mathrm{mask\_norm}` (paper, section 2.1): ReLU, bilinear upsampling, normalising.
 
-    Min-max comes last, so that each mask reaches 0 and 1: upsampling flattens peaks narrower than a cell.
+    Normalising comes last, so that each mask reaches 1: upsampling flattens peaks narrower than a cell.
 
     Args:
         maps: (N, h, w) Grad-CAM maps before the ReLU.
         size: side of the images, in pixels.
+        how: "minmax" subtracts each mask's minimum and divides by its range; "max" divides by its maximum. The paper says
+            "normalizing" alone.
 
     Returns:
         (N, size, size) float32 in [0, 1]; all zero for a dead mask.
@@ -36,10 +38,15 @@ def normalise(maps: NDArray[np.floating], size: int) -> NDArray[np.float32]:
     for mask, values, is_dead in zip(masks, maps, dead(maps), strict=True):
         if not is_dead:
             large = upsample(np.maximum(values, 0), size)
-            low, high = large.min(), large.max()
+            low, high = large.min() if how == "minmax" else 0, large.max()
             # A single cell's contrast can vanish between the sampled points; then nothing stands out in the image either.
             mask[:] = (large - low) / (high - low) if high > low else 0
     return masks
+
+
+def inside(masks: NDArray[np.floating], threshold: float, how: str = "at least") -> NDArray[np.bool_]:
+    """Return which pixels are inside the explanation: those whose mask is "at least" or "above" the threshold (paper, eq. 1)."""
+    return masks >= threshold if how == "at least" else masks > threshold
 
 
 def upsample(values: NDArray[np.floating], size: int) -> NDArray[np.float32]:

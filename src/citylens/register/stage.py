@@ -27,7 +27,6 @@ def run(settings: Settings) -> None:
         md5 = md5s.of(weights)
         if not md5:
             raise InputError(f"{weights}: no such file; `dvc repro` makes it, `dvc pull` fetches it")
-        known = {"name": model, "seed": seed, "weights_md5": md5, "cities": list(scores["recall"])}
-        known |= {score: scores[score] for score in ("accuracy", "majority_accuracy", "images")}
+        known = {"name": model, "seed": seed, "weights_md5": md5, "accuracy": scores["accuracy"]}
         networks.setdefault(network, {})[name] = known
     files.write_json(NETWORKS, networks)

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from citylens.nets import paper
-from citylens.report.results import Results, accuracies, explained_shares, kept_ratios, ratio_distances, residual_means
+from citylens.report import trust
+from citylens.report.results import (
+    Results,
+    accuracies,
+    explained_shares,
+    kept_ratios,
+    of_able,
+    ratio_distances,
+    residual_means,
+)
 
 Facts = dict[str, Any]
 
@@ -19,13 +28,17 @@ def findings(results: Results) -> list[tuple[str, Facts]]:
     runs["better"] = runs["low"] > runs["majority_accuracy"]
     known = [Facts(found, key=key) for key, found in results.neighbours.items() if "neighbour_agreement" in found]
     above = sum(found["neighbour_agreement"] > found["chance"] for found in known)
+    checks = trust.checks(results)
+    chosen = {check["city"]: check for check in checks if check["name"] == "objects"}
+    clusters = next((check for check in checks if check["name"] == "clusters"), None)
     found = [
-        ("accuracy", {"runs": runs.to_dict("records")}),
+        ("accuracy", {"runs": runs.to_dict("records"), "left_out": len(results.able) < len(results.keys)}),
+        *(("agreement", check) for check in checks if check["name"] == "image"),
         ("residual", residual(results)),
         ("distance", distance(results)),
-        *(("objects", objects(results, city)) for city in results.cities),
+        *(("objects", objects(results, city) | {"chosen": chosen.get(city)}) for city in results.cities),
         ("depth", depth(results)),
-        ("clusters", {"networks": known, "above": above}),
+        ("clusters", {"networks": known, "above": above, "check": clusters}),
         ("dead", {"counts": results.dead, "images": len(results.test)}),
     ]
     return [(name, facts) for name, facts in found if facts is not None]
@@ -33,11 +46,12 @@ def findings(results: Results) -> list[tuple[str, Facts]]:
 
 def residual(results: Results) -> Facts:
     """Return how much another architecture changes the masks, and how much retraining does (table 2)."""
-    pairs, means = results.pairs.to_dict("records"), residual_means(results)
+    pairs, means = of_able(results, results.pairs).to_dict("records"), residual_means(results)
     known = np.isfinite([means["architecture_alive"], means["retrained_alive"]]).all()
     facts: Facts = {kind: [pair for pair in pairs if pair["kind"] == kind] for kind in ("architecture", "retrained")}
     some_dead = any(pair["dead"] for pair in pairs)
-    return facts | {"means": means, "dead": bool(known and some_dead), "all_pairs": len(results.all_pairs)}
+    facts |= {"means": means, "dead": bool(known and some_dead), "all_pairs": len(results.all_pairs)}
+    return facts | {"test": results.tests["trained"].get("gap"), "sure": trust.SURE}
 
 
 def distance(results: Results) -> Facts | None:

@@ -17,7 +17,7 @@ from citylens.settings.schema import Settings
 
 PREPARED, EXPLAINED = Path("data/prepare"), Path("data/explain")
 CONTRACTS = ("images", "splits", "masks", "segmentation")
-RATIOS = ["city", "network", "seed", "object", "ratio", "kept"]
+RATIOS = ["city", "network", "seed", "object", "ratio", "kept", "chance", "lift", "z", "q"]
 
 
 def read_results(settings: Settings) -> Results:
@@ -48,8 +48,13 @@ def read_results(settings: Settings) -> Results:
         neighbours=files.read_json("reports/embed/scores.json"),
         ratios=files.read_table("reports/measure/object_ratio.csv", RATIOS),
         explained_area=files.read_json("reports/measure/scores.json")["explained_area"],
-        pairs=files.read_table("reports/compare/residual.csv", ["pair", "kind", "residual", "paper"]),
-        all_pairs=files.read_table("reports/compare/all_pairs.csv", ["first", "second", "kind", "residual"]),
+        references=files.read_table("reports/measure/reference.csv", ["city", "network", "seed", "edges", "centre"]),
+        pairs=files.read_table("reports/compare/residual.csv", ["pair", "kind", "residual", "kappa", "paper"]),
+        all_pairs=files.read_table("reports/compare/all_pairs.csv", ["first", "second", "kind", "residual", "kappa"]),
+        tests=files.read_json("reports/compare/tests.json"),
+        mask_checks=of_each(files.read_json, "reports/explain/{}/checks.json"),
+        probes=files.read_json("reports/validate/probes.json"),
+        purity=files.read_table("reports/embed/purity.csv", ["network", "of", "purity", "chance", "p"]),
     )
 
 
@@ -61,4 +66,4 @@ def read_images(results: Results, rows: Sequence[int]) -> NDArray[np.uint8]:
 def read_maps(results: Results, key: str, rows: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return (N, h, w) Grad-CAM maps of a trained network and (N, S, S) weighted masks, for some rows of `results.test`."""
     maps = np.array(files.open_array(EXPLAINED / key / "masks.npy")[list(rows)])
-    return maps, masks.normalise(maps, results.settings.prepare.size)
+    return maps, masks.normalise(maps, results.settings.prepare.size, results.settings.explain.normalise)

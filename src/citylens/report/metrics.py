@@ -13,11 +13,8 @@ from citylens.report.results import Results
 COLUMNS = ["metric", "row", "pool", "run", "value"]
 
 
-def metric_table(results: Results, explained_area: Mapping[str, float]) -> pd.DataFrame:
+def metric_table(results: Results) -> pd.DataFrame:
     """Return the metrics, one row per value.
-
-    Args:
-        explained_area: share of the test images' pixels inside the explanations, by trained network.
 
     Returns:
         `metric`; `row`, what is compared by itself (a network, a city, an object of a city, a kind of pair; empty: all);
@@ -44,8 +41,9 @@ def metric_table(results: Results, explained_area: Mapping[str, float]) -> pd.Da
         _of_runs("loss", {key: scores[key]["loss"] for key in keys}),
         _ratios("mean R", results.ratios, ["city"]),
         _ratios("R", results.ratios, ["city", "object"]),
-        _of_runs("explained area", {key: explained_area[key] for key in keys}),
+        _of_runs("explained area", {key: results.explained_area[key] for key in keys}),
         *_residuals(results.all_pairs, keys),
+        _ratios("lift", results.ratios.assign(ratio=results.ratios["lift"]), ["city"]),
         _of_runs("dead masks", results.dead),
         _of_runs("neighbour agreement", agreements),
         _counts(results),
@@ -67,7 +65,7 @@ def _ratios(metric: str, ratios: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _residuals(pairs: pd.DataFrame, keys: list[str]) -> list[pd.DataFrame]:
-    """Return AR of two networks' runs with the same seed, and of a network's first seed with its second, third with fourth.
+    """Return AR and kappa of two networks' runs with the same seed, and of a network's first seed with its second, third with fourth.
 
     In these pairs each run stands once per two architectures, and once with another seed of its own. Then the gap: by how much
     each network's AR to other architectures exceeds that between its own runs. The order is the gap again, for a rule on its sign.
@@ -80,13 +78,15 @@ def _residuals(pairs: pd.DataFrame, keys: list[str]) -> list[pd.DataFrame]:
         chosen.append((seed, twin) in twins if one == other else seed == twin)
     own = pairs[chosen]
     run = own["first"] + JOINT + own["second"]
-    residuals = {"metric": "AR", "row": own["kind"], "pool": own["kind"], "run": run, "value": own["residual"]}
+    shared = {"row": own["kind"], "pool": own["kind"], "run": run}
+    measures = {"AR": "residual", "kappa": "kappa"}
+    found = [pd.DataFrame({"metric": name, **shared, "value": own[column]}) for name, column in measures.items()]
     gaps = {}
     for network in dict.fromkeys(split_key(key)[0] for key in keys):
         runs = [key for key in keys if split_key(key)[0] == network]
         means = own[own["first"].isin(runs) | own["second"].isin(runs)].groupby("kind")["residual"].mean()
         gaps[JOINT.join(runs)] = means.get("architecture", math.nan) - means.get("initialisation", math.nan)
-    return [pd.DataFrame(residuals), _of_runs("AR gap", gaps), _of_runs("AR order", gaps)]
+    return [*found, _of_runs("AR gap", gaps), _of_runs("AR order", gaps)]
 
 
 def _counts(results: Results) -> pd.DataFrame:

@@ -25,11 +25,11 @@ DASHED = (0, (3, 2))
 def object_ratio(table: pd.DataFrame, cities: Sequence[str], keys: Sequence[str]) -> Figure:
     """Draw figure 5: R of the kept objects by falling frequency, one panel per city, one bar per trained network.
 
-    The line across a bar is the share of all the city's labelled pixels that the network's explanations cover. Each object
-    would have this R if the explanations ignored objects.
+    The black line across a bar is chance, the R expected with the explanations of other images of the city; the grey line along it
+    is the 95 % interval of R.
 
     Args:
-        table: city, network, seed, object, ratio, inside, total, mean_pixels, kept; one row per city, network, seed and object.
+        table: city, network, seed, object, ratio, low, high, chance, mean_pixels, kept; one row per city, network, seed, object.
         cities: cities in the order of their panels.
         keys: trained networks in the order of their bars.
     """
@@ -45,15 +45,16 @@ def object_ratio(table: pd.DataFrame, cities: Sequence[str], keys: Sequence[str]
         _bars(axes, table[table["city"] == city], objects, keys)
         _mark_exclusive(axes, city, kept.groupby("object")["city"].unique()[objects], len(cities))
     panels[-1].set_xlim(-0.5, max(len(objects), 1) - 0.5)
-    highest = kept["ratio"].max()
+    highest = kept[["ratio", "high", "chance"]].max(axis=None)
     panels[-1].set_ylim(0, min(1.0, np.ceil((highest + 0.02) * 10) / 10) if highest > 0 else 1.0)
 
     square: dict[str, Any] = {"marker": "s", "linestyle": "", "markersize": 8}
     colours, networks = style.network_colours(keys), keys_by_network(keys)
     marks = [Line2D([], [], color=colours[key], label=trained_name(key), **square) for key in keys]
-    marks.append(Line2D([], [], color=INK, linewidth=1.4, label="share of all labelled pixels"))
+    marks.append(Line2D([], [], color=INK, linewidth=1.4, label="chance"))
+    marks.append(Line2D([], [], color=FAINT, linewidth=0.8, label="95 % interval"))
     # The columns fill from the left; blank entries in the last one give each network a column of its own.
-    marks += [Line2D([], [], linestyle="", label=" ")] * (max(map(len, networks.values())) - 1)
+    marks += [Line2D([], [], linestyle="", label=" ")] * (max(map(len, networks.values())) - 2)
     style.add_legend(figure, marks, len(networks) + 1, SMALL)
     return figure
 
@@ -63,12 +64,11 @@ def _bars(axes: Axes, table: pd.DataFrame, objects: Sequence[str], keys: Sequenc
     for place, key in enumerate(keys):
         network, seed = split_key(key)
         own = table[(table["network"] == network) & (table["seed"] == seed)]
-        ratios = own[own["kept"] == 1].set_index("object")["ratio"].reindex(objects)
+        kept = own[own["kept"] == 1].set_index("object")[["ratio", "low", "high", "chance"]].reindex(objects)
         left = np.arange(len(objects)) - 0.43 + place * width
-        axes.bar(left, ratios.to_numpy(), width, align="edge", color=colours[key], edgecolor="white", linewidth=0.3)
-        share = own["inside"].sum() / (own["total"].sum() or np.nan)
-        shown = left[ratios.notna().to_numpy()]
-        axes.hlines(np.full(len(shown), share), shown, shown + width, color=INK, linewidth=1.1)
+        axes.bar(left, kept["ratio"], width, align="edge", color=colours[key], edgecolor="white", linewidth=0.3)
+        axes.vlines(left + width / 2, kept["low"], kept["high"], color=FAINT, linewidth=0.8)
+        axes.hlines(kept["chance"], left, left + width, color=INK, linewidth=1.1)
 
 
 def _mark_exclusive(axes: Axes, city: str, kept: pd.Series, cities: int) -> None:
@@ -87,7 +87,8 @@ def table2(rows: pd.DataFrame) -> Figure:
     """Draw table 2 as points: the average AR of each pair, beside the paper's.
 
     Args:
-        rows: pair, kind (architecture or retrained), residual, residual_alive, dead, paper; NaN for a missing number.
+        rows: pair, kind (architecture or retrained), residual with its interval low to high, swapped (chance), residual_alive,
+            dead, paper; NaN for a missing number.
     """
     figure = style.new_figure(WIDTH * 0.8, 0.34 * len(rows) + 1.3)
     axes = style.polish(figure.subplots(), x="average AR (0: the same mask; 1: nothing in common)")
@@ -95,11 +96,15 @@ def table2(rows: pd.DataFrame) -> Figure:
     heights, some = -np.arange(len(rows)), (rows["dead"] > 0).to_numpy()
     axes.hlines(heights, rows["paper"], rows["residual"], color="#bbbbbb", linewidth=1.2, zorder=1)
     axes.scatter(rows["paper"], heights, marker="D", s=36, facecolor="white", edgecolor=FAINT, zorder=2)
+    axes.hlines(heights, rows["low"], rows["high"], colors=colours.tolist(), linewidth=2, zorder=3)
+    axes.scatter(rows["swapped"], heights, marker="x", s=36, color=INK, linewidth=1.2, zorder=3)
     axes.scatter(rows["residual_alive"][some], heights[some], marker="|", s=90, c=colours[some], zorder=3)
     axes.scatter(rows["residual"], heights, s=52, c=colours, zorder=4)
     axes.set_yticks(heights, [style.plain(pair) for pair in rows["pair"]])
     axes.tick_params(axis="y", length=0, labelsize=NORMAL)
-    highest = np.nanmax(rows[["residual", "residual_alive", "paper"]].to_numpy(dtype=float), initial=0.1)
+    highest = np.nanmax(
+        rows[["residual", "high", "swapped", "residual_alive", "paper"]].to_numpy(dtype=float), initial=0.1
+    )
     axes.set_xlim(0, min(1.0, float(highest) * 1.08))
     axes.grid(axis="x", color=BAND)
     axes.set_axisbelow(True)
@@ -108,6 +113,7 @@ def table2(rows: pd.DataFrame) -> Figure:
         name, colour = KINDS[str(kind)]
         axes.axvline(own["residual"].mean(), color=colour, linestyle=":", linewidth=1.2, zorder=0)
         marks.append(Line2D([], [], marker="o", linestyle=":", color=colour, label=f"{name} (dotted: mean)"))
+    marks.append(Line2D([], [], marker="x", linestyle="", color=INK, label="chance: masks of other images"))
     if some.any():
         marks.append(Line2D([], [], marker="|", linestyle="", markersize=9, color=INK, label="without dead masks"))
     hollow: dict[str, Any] = {"marker": "D", "linestyle": "", "markerfacecolor": "white", "markeredgecolor": FAINT}

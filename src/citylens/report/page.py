@@ -17,6 +17,7 @@ from citylens.nets.names import network_title
 from citylens.report.findings import findings
 from citylens.report.labels import object_name, trained_name
 from citylens.report.results import Results, accuracies, wide_ratios
+from citylens.report.trust import checks
 from citylens.settings.schema import Settings
 
 COMMONEST = 15
@@ -35,6 +36,16 @@ def rendered_findings(results: Results) -> list[dict[str, str]]:
     return [{part: " ".join(text.unescape().split()) for part, text in finding.items()} for finding in found]
 
 
+def rendered_checks(results: Results) -> list[dict[str, Any]]:
+    """Return the checks of "Can this be trusted?": question, answer, value, chance and shown of each."""
+    macros, rows = _environment().get_template("trust.j2").module, []
+    for facts in checks(results):
+        texts = {part: getattr(macros, f"{facts['name']}_{part}")(facts).unescape() for part in ("question", "answer")}
+        row = {part: " ".join(text.split()) for part, text in texts.items()}
+        rows.append(row | {name: facts[name] for name in ("value", "chance", "shown")})
+    return rows
+
+
 def html(results: Results, found: Sequence[Mapping[str, str]], pictures: Mapping[str, bytes]) -> str:
     """Return the page.
 
@@ -51,6 +62,7 @@ def html(results: Results, found: Sequence[Mapping[str, str]], pictures: Mapping
         results=results,
         settings=results.settings,
         findings=found,
+        checks=rendered_checks(results),
         sources=sources,
         widths=widths,
         accuracies=accuracies(results).assign(key=results.keys).to_dict("records"),

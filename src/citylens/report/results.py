@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pandas as pd
 
 from citylens.nets.names import key, split_key
 from citylens.nets.paper import ACCURACIES
-from citylens.report.intervals import accuracy_interval
 from citylens.settings.schema import Settings
+from citylens.stats.intervals import share_interval
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,13 @@ class Results:
         neighbours: masks, neighbour_agreement and chance; the last two are missing for fewer than two live masks.
         ratios: R, one row per city, trained network and object.
         explained_area: the share of the test images' pixels inside the explanations.
+        references: R of regions that need no network, one row per city, trained network and object.
         pairs: the rows of table 2.
         all_pairs: AR of every two trained networks.
+        tests: whether the architecture is what matters, for the `trained` and the `untrained` networks.
+        mask_checks: what `explain` found of single masks.
+        probes: how well traits that say little about a city tell the cities apart: accuracy, low, high by name.
+        purity: of masks, mask areas, masks before training (by network) and of mean colours: purity, chance, p.
     """
 
     settings: Settings
@@ -54,8 +60,13 @@ class Results:
     neighbours: Mapping[str, Mapping[str, float]]
     ratios: pd.DataFrame
     explained_area: Mapping[str, float]
+    references: pd.DataFrame
     pairs: pd.DataFrame
     all_pairs: pd.DataFrame
+    tests: Mapping[str, Any]
+    mask_checks: Mapping[str, Mapping[str, Any]]
+    probes: Mapping[str, Any]
+    purity: pd.DataFrame
 
     @property
     def keys(self) -> list[str]:
@@ -66,6 +77,16 @@ class Results:
     def dead(self) -> dict[str, int]:
         """The number of dead masks of each trained network."""
         return {name: int(table["dead"].sum()) for name, table in self.explained.items()}
+
+    @cached_property
+    def able(self) -> list[str]:
+        """The keys of the networks that name cities better than always naming the largest one, by their intervals' lower ends.
+
+        Means of R and AR are over these networks. All keys, if there are fewer than two: then no mean says much.
+        """
+        table = accuracies(self)
+        able = [name for name, good in zip(self.keys, table["low"] > table["majority_accuracy"], strict=True) if good]
+        return able if len(able) > 1 else self.keys
 
     def first(self, network: str) -> str:
         """Return the key of a network trained with the first seed, the paper's network."""
@@ -78,11 +99,11 @@ def accuracies(results: Results) -> pd.DataFrame:
     Columns: network, seed, accuracy, low and high (its 95 % interval over spots), paper, majority_accuracy, loss, images, dead,
     recall_CITY. All but seed, loss, images and dead are shares in [0, 1].
     """
-    rows, spots = [], list(results.test["city"] + "/" + results.test["spot"].astype(str))
+    rows = []
     for name in results.keys:
         network, seed = split_key(name)
         scores, found = results.scores[name], results.explained[name]
-        low, high = accuracy_interval((found["predicted"] == found["city"]).to_numpy(), spots)
+        low, high = share_interval(found["predicted"] == found["city"], results.test["city"], results.test["spot"])
         row = {"network": network, "seed": seed, "accuracy": scores["accuracy"], "low": low, "high": high}
         row |= {
             "paper": ACCURACIES.get(network),
@@ -103,7 +124,7 @@ def wide_ratios(results: Results) -> pd.DataFrame:
     table = results.ratios.assign(key=results.ratios["network"] + "-" + results.ratios["seed"].astype(str))
     index = ["city", "label", "object", "mean_pixels", "kept"]
     wide = table.pivot(index=index, columns="key", values="ratio").reindex(columns=results.keys)
-    wide.insert(0, "mean", wide.mean(axis=1))
+    wide.insert(0, "mean", wide[results.able].mean(axis=1))
     wide = wide.reset_index().rename_axis(columns=None)
     wide.insert(6, "share", wide["city"].map(explained_shares(results)))
     return wide.sort_values(["city", "mean_pixels"], ascending=[True, False], ignore_index=True)
@@ -114,39 +135,50 @@ def explained_shares(results: Results) -> dict[str, float]:
 
     Each object would have this R if the explanations ignored objects.
     """
-    pixels = results.ratios.groupby(["city", "network", "seed"])[["inside", "total"]].sum()
+    pixels = _able_ratios(results).groupby(["city", "network", "seed"])[["inside", "total"]].sum()
     shares = (pixels["inside"] / pixels["total"]).unstack("city").reindex(columns=list(results.cities))
     return {str(city): float(mean) for city, mean in shares.mean().items()}
 
 
+def _able_ratios(results: Results) -> pd.DataFrame:
+    return results.ratios[[key(*trained) in results.able for trained in results.ratios[["network", "seed"]].to_numpy()]]
+
+
 def kept_ratios(results: Results) -> pd.DataFrame:
-    """Return R of each city's kept objects, mean over the trained networks. Columns: city, object, ratio, highest first."""
-    kept = results.ratios[results.ratios["kept"] == 1]
+    """Return R of each city's kept objects, mean over the able networks. Columns: city, object, ratio, highest first."""
+    ratios = _able_ratios(results)
+    kept = ratios[ratios["kept"] == 1]
     means = kept.groupby(["city", "object"], as_index=False)["ratio"].mean().dropna()
     return means.sort_values("ratio", ascending=False, kind="stable", ignore_index=True)
 
 
 def ratio_distances(results: Results) -> dict[str, float]:
-    """Return the mean absolute difference of R between two trained networks, over all kept objects and cities.
+    """Return the mean absolute difference of R between two able networks, over all kept objects and cities.
 
     Returns:
         `architecture` for pairs of two networks, `initialisation` for two seeds of one network; NaN without such a pair.
     """
-    kept, pairs = wide_ratios(results).query("kept == 1"), results.all_pairs
+    kept, pairs = wide_ratios(results).query("kept == 1"), of_able(results, results.all_pairs)
     both = zip(pairs["first"], pairs["second"], strict=True)
     distances = pd.Series([(kept[one] - kept[other]).abs().mean() for one, other in both], pairs.index, dtype=float)
     return {kind: float(distances[pairs["kind"] == kind].mean()) for kind in ("architecture", "initialisation")}
 
 
 def residual_means(results: Results) -> dict[str, float]:
-    """Return the mean AR of table 2's rows, with and without dead masks, and of all pairs; NaN without such a pair."""
+    """Return the mean AR of table 2's rows, with and without dead masks, and of all pairs, of able networks; NaN without a pair."""
     found: dict[str, float] = {}
+    table2, all_pairs = (of_able(results, pairs) for pairs in (results.pairs, results.all_pairs))
     for kind, other in (("architecture", "architecture"), ("retrained", "initialisation")):
-        rows = results.pairs[results.pairs["kind"] == kind]
-        every = results.all_pairs[results.all_pairs["kind"] == other]
+        rows = table2[table2["kind"] == kind]
+        every = all_pairs[all_pairs["kind"] == other]
         found |= {kind: float(rows["residual"].mean()), f"{kind}_alive": float(rows["residual_alive"].mean())}
         found[f"{other}_all_pairs"] = float(every["residual"].mean())
     return found
+
+
+def of_able(results: Results, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table of pairs in which both networks are able."""
+    return pairs[pairs["first"].isin(results.able) & pairs["second"].isin(results.able)]
 
 
 def main_scores(results: Results) -> dict[str, Any]:
@@ -161,8 +193,23 @@ def main_scores(results: Results) -> dict[str, Any]:
         "explained_share": _known(explained_shares(results)),
         "highest_ratio": {city: kept.loc[kept["city"] == city, "ratio"].head(3).to_dict() for city in results.cities},
         "neighbour_agreement": _known(agreements),
+        "chance": _known(chance_scores(results)),
         "dead": results.dead,
     }
+
+
+def chance_scores(results: Results) -> dict[str, float]:
+    """Return how far the study's measures are from chance, over the able networks; NaN where that is not known.
+
+    Returns:
+        `kappa`, mean over pairs of architectures; `lift` and `z`, means over kept objects, cities and networks (of z, the absolute
+        value); `p architecture`, of the claim that the architecture matters more than the initialisation.
+    """
+    pairs, ratios = of_able(results, results.all_pairs), _able_ratios(results)
+    kept = ratios[ratios["kept"] == 1]
+    found = {"kappa": pairs.loc[pairs["kind"] == "architecture", "kappa"].mean()}
+    found |= {"lift": kept["lift"].mean(), "z": kept["z"].abs().mean()}
+    return found | {"p architecture": results.tests["trained"].get("gap", {}).get("p", np.nan)}
 
 
 def _known(values: Mapping[str, float]) -> dict[str, float]:

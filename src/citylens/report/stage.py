@@ -30,7 +30,7 @@ def run(settings: Settings) -> None:
     results = read_results(settings)
     pictures = dict(figures.draw(results))
     tables = {"accuracies": accuracies(results), "table2": results.pairs, "object_ratio": wide_ratios(results)}
-    plain_tables = {"metrics": metric_table(results, results.explained_area), "spots": spot_table(results)}
+    plain_tables = {"metrics": metric_table(results), "spots": spot_table(results)}
     plain_tables |= _plotted(results)
     found = page.rendered_findings(results)
     with files.whole_folder(FOLDER) as folder:
@@ -58,10 +58,11 @@ def _plotted(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def _summary(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Return the four numbers that `dvc metrics show` and `dvc exp show` compare; unknown numbers are left out."""
+    """Return the few numbers that `dvc metrics show` and `dvc exp show` compare; unknown numbers are left out."""
     right, means = scores["accuracy"].values(), scores["residual"]
     found = {"accuracy": sum(right) / len(right), "AR_architecture": means.get("architecture")}
     found |= {"AR_retrained": means.get("retrained"), "R_distance": scores["object_ratio_distance"].get("architecture")}
+    found |= {name: scores["chance"].get(name) for name in ("kappa", "lift")}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -72,7 +73,7 @@ def logged() -> Logged:
     metrics = {f"AR {kind}": means[kind] for kind in ("architecture", "retrained") if kind in means}
     if means.get("retrained") and "architecture" in means:
         metrics["AR ratio"] = means["architecture"] / means["retrained"]
-    metrics |= {f"R distance {kind}": value for kind, value in distances.items()}
+    metrics |= {f"R distance {kind}": value for kind, value in distances.items()} | scores["chance"]
     metrics |= {f"accuracy {name}": value for name, value in scores["accuracy"].items()}
     metrics |= {f"explained share {city}": value for city, value in scores["explained_share"].items()}
     metrics |= {"accuracy largest city": scores["majority_accuracy"], "dead masks": sum(scores["dead"].values())}

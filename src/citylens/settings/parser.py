@@ -97,8 +97,9 @@ def _value(hint: Any, value: object, key: str) -> Any:
 def _plain(kind: type, value: object, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1 << 1000 else float("inf")
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise refused(key, value, {int: "a whole number", float: "a number", str: "text"}[kind])
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        said = {int: "a whole number", float: "a number", str: "text", bool: "true, false"}[kind]
+        raise refused(key, value, said)
     if isinstance(value, float) and value != value:
         raise InputError(f"params.yaml: {key} is NaN; allowed: a number")
     if isinstance(value, int) and abs(value) >= 1 << 63:

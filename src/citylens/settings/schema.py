@@ -18,6 +18,8 @@ from citylens.nets.names import NETWORKS
 
 SPLITS = ("training", "validation", "test")
 """The parts of the images, in the order of `prepare.shares`."""
+LEFT_OUT = "left out of "
+"""Stands before the split of an image that no stage uses, because it lies near an image of another split."""
 
 _PASSWORD = re.compile(r"https?://[^/\s]*@|//[^/\s]*:[^/\s]*@|[?&;]\w*(?:password|secret|token)\w*=", re.IGNORECASE)
 
@@ -190,25 +192,42 @@ class Validate:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Side of the square images in pixels, and how images are split into training, validation and test."""
+    """Side of the square images in pixels, and how images are split into training, validation and test.
+
+    `by_city` divides each city by `shares`; without it, the images of all cities together. If near_copies are "together", images of
+    one city that show almost the same count as one spot when spots are dealt to splits (see `nets.near_copies`). The split "block"
+    deals squares of `block` metres, and leaves out training and validation images within `buffer` metres of another split.
+    """
 
     size: Annotated[int, within(48, 1024)]
     resize: Literal["stretch", "crop"]
-    split: Literal["random", "spot"]
+    split: Literal["random", "spot", "block"]
+    block: Annotated[float, within(1)]
+    buffer: Annotated[float, within(0)]
+    near_copies: Literal["together", "apart"]
+    by_city: bool
     shares: Annotated[tuple[float, ...], Split]
     seed: Seed
 
 
 @dataclass(frozen=True)
 class Train:
-    """How a network is trained; a pretrained start reads NETWORK.safetensors in the folder `path`."""
+    """How a network is trained; a pretrained start reads NETWORK.safetensors in the folder `path`.
+
+    For padding, dense_relu, last_pooling, dropout and initialisation see `nets.networks.build`.
+    """
 
     epochs: Annotated[int, within(1, 10_000)]
     batch_size: Annotated[int, within(1, 4096)]
     learning_rate: Annotated[float, within(1e-8, 1)]
     decay: Share
     decay_every: Positive
+    input: Literal["imagenet", "half", "unit"]
     padding: Literal["none", "same"]
+    dense_relu: bool
+    last_pooling: bool
+    dropout: Annotated[float, within(0, 0.99)]
+    initialisation: Literal["library", "xavier"]
     augment: Literal["none", "flip"]
     keep: Literal["last", "best"]
     start: Literal["random", "pretrained"]
@@ -217,9 +236,17 @@ class Train:
 
 @dataclass(frozen=True)
 class Explain:
-    """Which score Grad-CAM explains."""
+    """Which score Grad-CAM explains, and how its maps become masks between 0 and 1 (see `nets.masks.normalise`).
 
-    score: Literal["true", "predicted"]
+    Networks whose maps have fewer cells per side than `least_cells` are refused: such masks cannot tell objects apart. `checked` is
+    how many test images the checks of single masks take.
+    """
+
+    score: Literal["actual", "predicted"]
+    layer: Literal["relu", "convolution"]
+    normalise: Literal["minmax", "max"]
+    least_cells: Positive
+    checked: Annotated[int, within(2)]
     batch_size: Annotated[int, within(1, 4096)]
 
 
@@ -282,10 +309,24 @@ class Segment:
 
 @dataclass(frozen=True)
 class Measure:
-    """A pixel is explained where the mask is at least `threshold`; an object is kept from `min_pixels` per image at 224 x 224."""
+    """A pixel is explained where the mask is at least `threshold`, or above it; an object is kept from `min_pixels` at 224 x 224.
+
+    `min_pixels` counts the mean over all images of a city, or over those that show the object.
+    Chance levels of R come from `swaps` swaps of masks between the images of a city.
+    """
 
     threshold: Share
+    explained: Literal["at least", "above"]
     min_pixels: Annotated[float, within(0, 224 * 224)]
+    mean_over: Literal["all images", "images with it"]
+    swaps: Annotated[int, within(20, 1_000_000)]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Chance levels of AR come from `swaps` swaps of one network's masks between the images of a city."""
+
+    swaps: Annotated[int, within(1, 10_000)]
 
 
 @dataclass(frozen=True)
@@ -295,6 +336,7 @@ class Embed:
     components: Annotated[int, within(2, 1000)]
     perplexity: Annotated[float, within(1, 1000)]
     iterations: Annotated[int, within(250, 100_000)]
+    start: Literal["pca", "random"]
     seed: Seed
 
 
@@ -376,6 +418,7 @@ class Settings:
     explain: Explain
     segment: Segment
     measure: Measure
+    compare: Compare
     embed: Embed
     report: Report
     register: Register

@@ -32,7 +32,7 @@ PROCESS = "citylens.process"
 SAMPLE = 2  # seconds between two samples of the system metrics
 
 
-class Training:
+class LiveRun:
     """A training's run in MLflow; after the first failure it logs nothing more."""
 
     def __init__(self, settings: Settings, network: str, seed: int) -> None:
@@ -97,13 +97,13 @@ class Training:
 
 
 @contextmanager
-def training(settings: Settings, network: str, seed: int) -> Iterator[Training | None]:
+def training(settings: Settings, network: str, seed: int) -> Iterator[LiveRun | None]:
     """Give a training's run, which ends as FAILED or KILLED if the block raises; None where tracking is off."""
     if stores.address(settings.tracking) == stores.OFF:
         yield None
         return
     with stores.timeout(stores.FIRST_ANSWER):
-        run = Training(settings, network, seed)
+        run = LiveRun(settings, network, seed)
         try:
             yield run
         except BaseException as error:
@@ -112,7 +112,7 @@ def training(settings: Settings, network: str, seed: int) -> Iterator[Training |
 
 
 def _parameters(stage: str) -> dict[str, object]:
-    """The values of the parameters that dvc.yaml names for a stage."""
+    """Return the values of the parameters that dvc.yaml names for a stage."""
     values = read_yaml("params.yaml")
     declared = pipeline.declared()[stage].params
     return {name: pipeline.look_up(values, name) for names in declared.values() for name in names}

@@ -112,7 +112,7 @@ def logged_networks(experiment: Experiment, keys: Iterable[str]) -> dict[str, st
 
 
 def _holding(experiment: Experiment, weights_md5: str) -> list[Any]:
-    """The logged models with these weights, the oldest first."""
+    """Return the logged models with these weights, the oldest first."""
     logged = experiment.client.search_logged_models([experiment.id], f"tags.`{WEIGHTS}` = '{weights_md5}'")
     # A filter by status finds nothing in the SQL store, which keeps the status as a number.
     ready = [model for model in logged if str(model.status) == "READY"]
@@ -163,7 +163,7 @@ def registered(client: MlflowClient, name: str, weights_md5: str) -> ModelVersio
 
 
 def _only(client: MlflowClient, name: str, weights_md5: str) -> ModelVersion | None:
-    """As `registered`; the other versions with these weights are deleted, but for those that are or were champion."""
+    """Return what `registered` does; delete the other versions with these weights, but for those that are or were champion."""
     from mlflow.exceptions import MlflowException
 
     first = registered(client, name, weights_md5)
@@ -201,7 +201,7 @@ def _model_of(version: ModelVersion) -> str:
 
 
 def challenge(client: MlflowClient, version: ModelVersion) -> None:
-    """The alias `challenger` to a version just registered, unless challenger or champion is its retrained twin and no worse.
+    """Give the alias `challenger` to a version just registered, unless challenger or champion is its retrained twin and no worse.
 
     Twins differ by their seed alone; the better one is that with the higher accuracy on the validation images. So the
     challenger is always of the study registered last, and test images choose nothing.

@@ -35,7 +35,7 @@ class Served:
 
         network, self.card = checkpoints.load_network(weights)
         self._device = networks.device()
-        self._body, self._head = networks.split(network.eval())
+        self._body, self._head = networks.cut(network.eval())
 
     def get_raw_model(self) -> Served:
         """Return this object. Its `predict` takes images of several sizes in one call, which MLflow's signature does not."""

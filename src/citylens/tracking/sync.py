@@ -71,7 +71,7 @@ def _make_runs(experiment: Experiment) -> list[str]:
 
 
 def _logged_of(name: str) -> Callable[..., Logged] | None:
-    """The function that says what a stage's run shows; None for stages without a run."""
+    """Return the function that says what a stage's run shows; None for stages without a run."""
     module = f"citylens.{pipeline.module_and_item(name)[0]}.stage"
     if importlib.util.find_spec(module) is None:
         return None
@@ -79,7 +79,7 @@ def _logged_of(name: str) -> Callable[..., Logged] | None:
 
 
 def _run_of(experiment: Experiment, entry: Entry) -> str | None:
-    """The entry's run: the oldest complete one. Its twins, which other machines made at the same time, are deleted."""
+    """Return the entry's run, the oldest complete one. Delete its twins, which other machines made at the same time."""
     wanted = f"tags.`{runs.FINGERPRINT}` = '{entry.fingerprint()}'"
     found = experiment.client.search_runs([experiment.id], wanted)
     if not found:
@@ -136,7 +136,7 @@ def _make(experiment: Experiment, entry: Entry, study: Entry | None, splits: Map
 
 
 def _live_run(experiment: Experiment, entry: Entry) -> runs.Run | None:
-    """The run that a training has logged while it ran, if its results are those of the entry."""
+    """Return the run that a training has logged while it ran, if its results are those of the entry."""
     if pipeline.module_and_item(entry.name)[0] != "train":
         return None
     weights = next(path for path in entry.outs if path.startswith("models/"))
@@ -147,7 +147,7 @@ def _live_run(experiment: Experiment, entry: Entry) -> runs.Run | None:
 
 
 def _study_name() -> str:
-    """The name of a DVC experiment; in the workspace, the commit and a digest of params.yaml, such as `3f4392b-9c01d2e`."""
+    """Return the name of a DVC experiment; in the workspace, the commit and a digest of params.yaml, such as `3f4392b-9c01d2e`."""
     experiment = os.environ.get("DVC_EXP_NAME")
     if experiment:
         return experiment

@@ -43,12 +43,22 @@ def run(settings: Settings, network: str, seed: int, on_epoch: OnEpoch = lambda 
     rows = {split: np.flatnonzero(index["split"] == split) for split in SPLITS}
     images = training.Images(pixels, labels, rows["training"], rows["validation"])
     cities = tuple(index.drop_duplicates("label").sort_values("label")["city"])
-    card = checkpoints.Card(network, cities, prepare.size, prepare.resize, plan.padding, training.MEAN, training.STD)
+    card = checkpoints.Card(
+        network,
+        cities,
+        prepare.size,
+        prepare.resize,
+        plan.padding,
+        *training.INPUTS[plan.input],
+        plan.dense_relu,
+        plan.last_pooling,
+        plan.initialisation,
+    )
     pretrained = Path(plan.path) / f"{network}.safetensors" if plan.start == "pretrained" else None
 
-    work = training.Training(_untrained(card, pretrained, seed), images, plan, seed, networks.device())
+    work = training.Training(_untrained(card, pretrained, seed, plan.dropout), images, plan, seed, networks.device())
     history = _train(work, STATES / name, _fingerprint(plan, card, pretrained), on_epoch)
-    logits = training.predict(work.network, pixels, rows["test"], work.at_once, work.device)
+    logits = work.predict(rows["test"])
 
     files.write_table(REPORTS / name / "history.csv", pd.DataFrame(history))
     _write_scores(REPORTS / name, logits, labels[rows["test"]], card.cities)
@@ -56,12 +66,11 @@ def run(settings: Settings, network: str, seed: int, on_epoch: OnEpoch = lambda 
     shutil.rmtree(STATES / name, ignore_errors=True)
 
 
-def _untrained(card: checkpoints.Card, pretrained: Path | None, seed: int) -> torch.nn.Module:
+def _untrained(card: checkpoints.Card, pretrained: Path | None, seed: int, dropout: float) -> torch.nn.Module:
     # On a GPU, VGG11's pooling has no deterministic gradient; there, equal runs differ in the last digits.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    classes = len(card.cities)
     try:
-        network = networks.build(card.network, classes=classes, size=card.size, padding=card.padding, seed=seed)
+        network = checkpoints.untrained(card, seed, dropout)
     except ValueError as error:
         raise InputError(f"{card.network}: {error}") from None
     if pretrained:

@@ -16,8 +16,12 @@ from citylens.nets.networks import to_input
 from citylens.nets.shards import shards
 from citylens.settings.schema import Train
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's red, green and blue, subtracted from and dividing pixel / 255."""
+INPUTS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""By the setting train.input, what is subtracted from pixel / 255 and what divides it: red, green and blue."""
 
 
 class Diverged(ValueError):
@@ -52,6 +56,7 @@ class Training:
     def __init__(self, network: nn.Module, images: Images, plan: Train, seed: int, device: torch.device) -> None:
         self.network, self.images, self.plan, self.seed, self.device = network.to(device), images, plan, seed, device
         self.optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, fused=True)
+        self.scaling = INPUTS[plan.input]
         self.done = 0  # epochs
         self.at_once = plan.batch_size  # images in the network at a time; half a batch once memory has run out
 
@@ -68,7 +73,7 @@ class Training:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             trained = self._epoch(number, on_batch)
-            logits = predict(self.network, self.images.pixels, self.images.validation, self.at_once, self.device)
+            logits = self.predict(self.images.validation)
             validated = score(logits, self.images.labels[self.images.validation])
             if not np.isfinite(validated[0]):
                 raise Diverged(f"the validation loss is {validated[0]} after epoch {number}")
@@ -111,12 +116,16 @@ class Training:
             pixels = self.images.pixels[rows[part]]
             pixels[flips[part]] = pixels[flips[part], :, ::-1]
             labels = torch.from_numpy(self.images.labels[rows[part]]).to(self.device)
-            logits = self.network(to_input(torch.from_numpy(pixels).to(self.device), MEAN, STD))
+            logits = self.network(to_input(torch.from_numpy(pixels).to(self.device), *self.scaling))
             share = functional.cross_entropy(logits, labels, reduction="sum") / len(rows)
             share.backward()
             loss, correct = loss + share.item(), correct + int((logits.argmax(1) == labels).sum())
         self.optimiser.step()
         return loss, correct
+
+    def predict(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Return the logits of the images in some rows, (len(rows), classes) float32; leave the network in evaluation mode."""
+        return predict(self.network, self.images.pixels, rows, self.at_once, self.device, self.scaling)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the weights and Adam's moments by name, all that `restore` needs besides the number of epochs done."""
@@ -136,16 +145,21 @@ class Training:
 
 
 def predict(
-    network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int, device: torch.device
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    device: torch.device,
+    scaling: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> torch.Tensor:
     """Return the logits of the images in some rows of `pixels`, (N, H, W, 3) RGB; leave the network in evaluation mode.
 
-    The logits are (len(rows), classes) float32 on the CPU.
+    The logits are (len(rows), classes) float32 on the CPU. `scaling` is one of `INPUTS`.
     """
     network.eval()
     with torch.inference_mode():
         parts = (torch.from_numpy(pixels[rows[part]]).to(device) for part in shards(len(rows), batch_size))
-        return torch.cat([network(to_input(part, MEAN, STD)).cpu() for part in parts])
+        return torch.cat([network(to_input(part, *scaling)).cpu() for part in parts])
 
 
 def score(logits: torch.Tensor, labels: NDArray[np.int64]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citylens.nets import label_maps, masks
+from citylens.settings.schema import LEFT_OUT
 
 _CHUNK = 512
 USUAL = {2: "building", 3: "sky", 5: "tree", 7: "road", 10: "grass", 12: "sidewalk", 21: "car"}
@@ -96,17 +97,18 @@ def split_facts(
     """Return one row per packed image, then one per image of the manifest that is not packed.
 
     Args:
-        index: columns id, city, label, spot, split; row i belongs to `pixels[i]`.
+        index: columns id, city, label, spot, split, and `together` where whole groups of spots are dealt to splits; row i belongs to
+            `pixels[i]`.
         manifest: columns id, city, spot, path, sha256.
         pixels: (N, size, size, 3) uint8; only shape and type are used.
         shares: wanted share of each split, in (0, 1).
         by_spot: whether all images of a spot must be in one split.
 
     Returns:
-        The columns of `index`, and `row`, missing where the image is not packed; `pixels` (shape and type); `manifest_*`;
-        `city_label` (position of the city in alphabetical order); `city_splits`, `spot_splits` and `file_splits` (number of
-        splits that have images of the city, images of the spot, and the same file); `city_share_excess` and `share_excess` of
-        the row's split, see `share_excess`.
+        The columns of `index`; `used_split`, missing where the image is left out; `row`, missing where the image is not packed;
+        `pixels` (shape and type); `manifest_*`; `city_label` (position of the city in alphabetical order); `city_splits`,
+        `spot_splits` and `file_splits` (number of splits that use images of the city, images of the spot, and the same file);
+        `city_share_excess` and `share_excess` of the row's split, see `share_excess`.
     """
     rows = range(max(len(index), len(pixels)))
     packed = index.reset_index(drop=True).reindex(rows).assign(row=rows, pixels=_described(pixels, len(rows)))
@@ -115,10 +117,11 @@ def split_facts(
     known = manifest.drop_duplicates("id").set_index("id")
     for name in ("city", "spot", "path", "sha256"):
         table[f"manifest_{name}"] = table["id"].map(known[name])
+    table["used_split"] = table["split"].where(~table["split"].str.startswith(LEFT_OUT, na=False))
     cities = sorted(table["city"].dropna().unique())
     table["city_label"] = table["city"].map({city: label for label, city in enumerate(cities)})
     for name, group in (("city", ["city"]), ("spot", ["city", "spot"]), ("file", ["manifest_sha256"])):
-        table[f"{name}_splits"] = table.groupby(group)["split"].transform("nunique")
+        table[f"{name}_splits"] = table.groupby(group)["used_split"].transform("nunique")
     table["city_share_excess"], table["share_excess"] = share_excess(table, shares, by_spot=by_spot)
     return table
 
@@ -131,17 +134,19 @@ def share_excess(table: pd.DataFrame, shares: Mapping[str, float], *, by_spot: b
     In a city, m is the size of its largest spot (1 if images are split one by one); over all cities, m is the sum of these.
 
     Args:
-        table: columns city, spot, split; one row per image.
+        table: columns city, spot, split, and maybe `together`; one row per image. Images that are left out count.
         shares: p of each split.
         by_spot: whether all images of a spot must be in one split.
 
     Returns:
         The excess within the image's city, and over all cities; each 0 or more, missing where the split is unknown.
     """
+    table = table.assign(split=table["split"].str.removeprefix(LEFT_OUT))
     size = table.groupby("city")["split"].transform("size")
     inside = table.groupby(["city", "split"])["split"].transform("size")
     overall = table.groupby("split")["split"].transform("size")
-    pieces = table.groupby(["city", "spot"])["split"].transform("size") if by_spot else pd.Series(1, table.index)
+    whole = "together" if "together" in table else "spot"
+    pieces = table.groupby(["city", whole])["split"].transform("size") if by_spot else pd.Series(1, table.index)
     largest = pieces.groupby(table["city"]).transform("max")
     all_largest = largest.groupby(table["city"]).first().sum()
     asked = table["split"].map(dict(shares)).astype(float)

@@ -1,9 +1,10 @@
 """validate: check data sets against their contracts before other stages use them.
 
-Reads suites/SUITE.json and, for `images`: data/acquire; for `splits`: data/acquire/manifest.csv and data/prepare; for `results`
-(suites masks and segmentation): data/prepare/index.csv, data/explain and data/segment. If all critical expectations are met, it
-writes reports/validate/SUITE.json and reports/data_docs/SUITE, HTML pages; if not, only the pages, to .citylens/data_docs. Alone:
-`citylens validate images`. Costs 4 s to start, and the decoding of each image.
+Reads suites/SUITE.json and, for `images`: data/acquire; for `splits`: data/acquire and data/prepare; for `results` (suites masks and
+segmentation): data/prepare/index.csv, data/explain and data/segment. If all critical expectations are met, it writes
+reports/validate/SUITE.json and reports/data_docs/SUITE, HTML pages, and for `splits` also reports/validate/probes.json, the probes for
+shortcuts; if not, only the pages, to .citylens/data_docs. Alone: `citylens validate images`. Costs 4 s to start, the decoding of each
+image, and for `splits` a second per 1,000 images.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import pandas as pd
 from citylens.errors import InputError
 from citylens.io import files, progress
 from citylens.io.logged import Logged
+from citylens.nets import near_copies
 from citylens.nets.names import key
-from citylens.settings.schema import SPLITS, Settings
+from citylens.settings.schema import LEFT_OUT, SPLITS, Settings
 from citylens.validate import contracts, facts, inspection
 
 ACQUIRED, PREPARED = Path("data/acquire"), Path("data/prepare")
 EXPLAINED, SEGMENTED = Path("data/explain"), Path("data/segment")
 REPORTS, DOCS = Path("reports/validate"), Path("reports/data_docs")
+PROBES = REPORTS / "probes.json"
 UNMET = Path(".citylens/data_docs")
 """Pages of suites that are not met; DVC's outputs stay as they were."""
 DATA = {"images": ("images",), "splits": ("splits",), "results": ("masks", "segmentation")}
@@ -53,6 +56,8 @@ def run(settings: Settings, data: str) -> None:
             faults += [*critical, f"Nothing was written; all of it is in {UNMET / suite / 'index.html'}"]
     if faults:
         raise InputError("\n".join(faults))
+    if data == "splits":
+        files.write_json(PROBES, _probed())
     for verdict in verdicts:
         _write_pages(DOCS, verdict)
         files.write_json(REPORTS / f"{verdict.suite}.json", verdict.as_json())
@@ -65,14 +70,18 @@ def _write_pages(docs: Path, verdict: contracts.Verdict) -> None:
 
 
 def logged(data: str) -> Logged:
-    """Return how many expectations there are and how many are not met, the verdicts and the Data Docs."""
+    """Return how many expectations there are and how many are not met, the verdicts and the Data Docs, and the probes' accuracies."""
     metrics: dict[str, float] = {}
     for suite in DATA[data]:
         expectations = files.read_json(REPORTS / f"{suite}.json")["expectations"]
         warnings = sum(not found["success"] and found["severity"] == "warning" for found in expectations)
         metrics |= {f"{suite}_expectations": len(expectations), f"{suite}_warnings": warnings}
-    verdicts = [REPORTS / f"{suite}.json" for suite in DATA[data]]
-    return Logged(metrics=metrics, files=(*verdicts, *(DOCS / suite for suite in DATA[data])))
+    written = [REPORTS / f"{suite}.json" for suite in DATA[data]]
+    if data == "splits":
+        written.append(PROBES)
+        probes = files.read_json(PROBES)["probes"]
+        metrics |= {f"probe_{name}": numbers["accuracy"] for name, numbers in probes.items()}
+    return Logged(metrics=metrics, files=(*written, *(DOCS / suite for suite in DATA[data])))
 
 
 def _images(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -92,9 +101,35 @@ def _images(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
 def _splits(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
     pixels = files.open_array(PREPARED / "images.npy")
     shares = dict(zip(SPLITS, settings.prepare.shares, strict=True))
-    size, by_spot = settings.prepare.size, settings.prepare.split == "spot"
+    size, by_spot = settings.prepare.size, settings.prepare.split != "random"
     table = facts.split_facts(_index(), _manifest(), pixels, shares, by_spot=by_spot)
-    return table, {"splits_a_spot": 1 if by_spot else len(SPLITS), "pixels": [f"{size} x {size} x 3 uint8"]}
+    near = near_copies.described(table.assign(split=table["used_split"]), pixels)
+    none = pd.Series(None, index=table.index, dtype=object)
+    # A random split is known to have views of one place in two splits.
+    table["near_copy"], table["near_copy_random"] = (none, near) if settings.prepare.split == "random" else (near, none)
+    known = [*SPLITS, *(f"{LEFT_OUT}{name}" for name in SPLITS[:2])] if settings.prepare.split == "block" else SPLITS
+    return table, {
+        "splits_a_spot": 1 if by_spot else len(SPLITS),
+        "splits": list(known),
+        "pixels": [f"{size} x {size} x 3 uint8"],
+    }
+
+
+def _probed() -> dict[str, Any]:
+    """Return the probes of splits that meet their contract."""
+    from citylens.validate import probes  # Its libraries take a second to import, which the other suites save.
+
+    index, pixels = _index(), files.open_array(PREPARED / "images.npy")
+    index = index[index["split"].isin(("training", "test"))]
+    sizes = _manifest().set_index("id").loc[index["id"], ["path", "width", "height", "codec"]]
+    sizes["bytes"] = [_bytes(ACQUIRED / path) for path in sizes["path"]]
+    traits = {"file": probes.file_traits(sizes)} | probes.pixel_traits(pixels[row] for row in index.index)
+    return probes.probed(index, traits)
+
+
+def _bytes(path: Path) -> int:
+    with files.reading(path, "cannot be read"):
+        return path.stat().st_size
 
 
 def _masks(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:

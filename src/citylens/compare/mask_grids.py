@@ -1,0 +1,85 @@
+"""Masks on a common grid: AR, rank correlation and AR after swaps, alike for networks whose maps differ in size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+GRID = 16  # cells per side
+
+
+def cells(masks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of (N, H, W) masks in each cell, (N, 256)."""
+    shrunk = [cv2.resize(mask, (GRID, GRID), interpolation=cv2.INTER_AREA) for mask in masks]
+    return np.reshape(shrunk, (len(masks), GRID * GRID)).astype(np.float32)
+
+
+def residual(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return AR of each image on the grid, (N,), of two networks' (N, 256)."""
+    return np.abs(first - second).mean(axis=1, dtype=np.float64)
+
+
+def swapped_residual(
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    swaps: Sequence[NDArray[np.int64]],
+    places: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return AR of each image after the second network's masks were swapped between images, the mean over swaps, (N,).
+
+    Args:
+        first, second: (N, 256).
+        swaps: each (N,), the image whose mask each image gets.
+        places: (N,) the spot of each image; a mask of the same spot does not count.
+
+    Returns:
+        NaN for an image that got masks of its own spot alone.
+    """
+    sums, counts = np.zeros(len(first)), np.zeros(len(first))
+    for rows in swaps:
+        other = places[rows] != places
+        sums += np.where(other, residual(first, second[rows]), 0)
+        counts += other
+    return np.divide(sums, counts, out=np.full(len(first), np.nan), where=counts > 0)
+
+
+def ranks(grids: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N, 256) ranks with mean 0 and length 1, of which the product of two is Spearman's correlation; 0 for even masks."""
+    ranked = rankdata(grids, axis=1)
+    ranked -= ranked.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(ranked, axis=1, keepdims=True)
+    return np.divide(ranked, length, out=np.zeros(ranked.shape), where=length > 0).astype(np.float32)
+
+
+def variance_shares(grids: Mapping[tuple[str, int], NDArray[np.float32]]) -> dict[str, float]:
+    """Return which shares of the masks' variance go with image (and place in it), architecture, seed, and architecture x image.
+
+    An analysis of variance with seeds within architectures; every architecture needs the same number of seeds. `rest` is seed x
+    image.
+
+    Args:
+        grids: (N, 256) by network and seed.
+    """
+    architectures = list(dict.fromkeys(network for network, _ in grids))
+    values = np.stack(
+        [np.stack([own.ravel() for (name, _), own in grids.items() if name == one]) for one in architectures]
+    )
+    networks, seeds, units = values.shape
+    whole = values.astype(np.float64)
+    of_seed, of_both = whole.sum(axis=2), whole.sum(axis=1)
+    common = whole.sum() ** 2 / whole.size
+    image = (of_both.sum(axis=0) ** 2).sum() / (networks * seeds)
+    architecture = (of_seed.sum(axis=1) ** 2).sum() / (seeds * units)
+    seed, both, total = (of_seed**2).sum() / units, (of_both**2).sum() / seeds, (whole**2).sum()
+    parts = {
+        "image": image - common,
+        "architecture": architecture - common,
+        "seed": seed - architecture,
+        "architecture x image": both - image - architecture + common,
+        "rest": total - both - seed + architecture,
+    }
+    return {name: float(part / (total - common)) if total > common else float("nan") for name, part in parts.items()}

@@ -1,0 +1,41 @@
+"""Regions that need no network: what R would be if an explanation were the image's edges, its centre, or chance."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def strongest(values: NDArray[np.floating], shares: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return the region of each image's highest values that covers its share of the pixels, (N, H, W).
+
+    Args:
+        values: (N, H, W); of equal values, those that come first in the image count as higher.
+        shares: (N,) in [0, 1].
+    """
+    flat = values.reshape(len(values), -1)
+    regions = np.zeros(flat.shape, bool)
+    counts = np.rint(np.asarray(shares) * flat.shape[1]).astype(int)
+    for region, own, count in zip(regions, flat, counts, strict=True):
+        region[np.argsort(-own, kind="stable")[:count]] = True
+    return regions.reshape(values.shape)
+
+
+def edges(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the strength of edges, (N, H, W): the absolute Laplacian of the blurred grey image, blurred again.
+
+    Args:
+        images: (N, H, W, 3) RGB.
+    """
+    found = np.empty(images.shape[:3], np.float32)
+    for place, image in enumerate(images):
+        grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
+        found[place] = cv2.GaussianBlur(np.abs(cv2.Laplacian(grey, cv2.CV_32F)), (0, 0), 2)
+    return found
+
+
+def nearness(side: int) -> NDArray[np.float32]:
+    """Return how near each pixel of a square image is to its centre, (side, side): minus the distance in pixels."""
+    place = np.arange(side) - (side - 1) / 2
+    return -np.hypot(place[:, None], place[None, :]).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Chance levels, tests and intervals that several stages compute with: arrays in, arrays out."""

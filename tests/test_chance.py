@@ -133,6 +133,16 @@ def test_reference_regions_have_the_area_asked_for() -> None:
     assert np.argwhere(centre[0]).tolist() == [[1, 2], [2, 1], [2, 2], [2, 3], [3, 2]]
 
 
+def test_of_equal_values_the_first_pixels_are_the_strongest() -> None:
+    values = np.random.default_rng(0).integers(0, 4, (30, 6, 6)).astype(np.float32)
+    shares = np.linspace(0, 1, 30)
+    found = reference_masks.strongest(values, shares)
+    for own, share, region in zip(values, shares, found, strict=True):
+        order = sorted(range(36), key=lambda pixel: (-own.flat[pixel], pixel))
+        assert set(np.flatnonzero(region)) == set(order[: round(share * 36)])
+    assert (reference_masks.first(reference_masks.ranks(values), shares) == found).all()
+
+
 def test_residual_has_bounds_and_iou() -> None:
     first, second = np.zeros((1, 2, 2)), np.zeros((1, 2, 2))
     first[0, 0], second[0, :, 0] = 1, 1

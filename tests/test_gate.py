@@ -199,6 +199,10 @@ def test_missing_and_new_are_said() -> None:
     assert comparison.status(table) == 2
     part = judged(side({"a": [0.8, 0.9]}), side({"a": [0.8, math.nan]}))
     assert (part["verdict"], part["note"]) == ("missing", "not there now: a-1")
+    less, other = side({"a": [0.8, 0.9]}), side({"a": [0.8, 0.9]}, metric="other")
+    now = pd.concat([less[:1], other])
+    table = comparison.compare(pd.concat([less, other]), now, [rule()], 0.05)
+    assert table[["verdict", "note"]].to_numpy().tolist() == [["missing", "not there now: a-1"]]
     added = judged(side({"a": [0.8]}), side({"a": [0.8], "c": [0.1]}))
     assert added["verdict"] == "ok" and "not compared, new: c" in added["note"]
 
@@ -447,6 +451,13 @@ def test_photographs_are_the_same_only_with_the_same_bytes(history: Path) -> Non
     assert run() == 0
     rendered(history, "e.dir", source="folder")
     assert run() == 2
+
+
+def test_a_row_that_stands_twice_is_refused(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path(TABLE).read_text().splitlines(keepends=True)
+    Path(TABLE).write_text("".join([*lines, lines[1]]))
+    assert run() == 2
+    assert "a run has a metric's row twice" in capsys.readouterr().err
 
 
 def test_a_table_of_spots_that_is_none(history: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,8 @@ def make(plan: Settings, first: str = "train") -> None:
     compare.run(plan)
     keys = [key(*trained) for trained in plan.study.trained]
     files.write_json(Path("reports/embed/scores.json"), {name: {"neighbour_agreement": 0.5} for name in keys})
+    columns = dict.fromkeys(("network", "of", "purity", "chance", "p"), [])
+    files.write_table(Path("reports/embed/purity.csv"), pd.DataFrame(columns))
     for name in keys:
         files.write_table(Path(f"data/embed/{name}/embedding.csv"), pd.DataFrame({"city": []}))
     results = read_results(plan)
@@ -175,6 +177,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path(".gitignore").write_text("/data\n/models\n.citylens\n")
         for suite in ("images", "splits", "masks", "segmentation"):
             files.write_json(Path(f"reports/validate/{suite}.json"), {"success": True})
+        files.write_json(Path("reports/validate/probes.json"), {"probes": {}})
         for stage in (acquire, prepare, segment):
             stage.run(settings())
         make(settings())

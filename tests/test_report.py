@@ -381,6 +381,12 @@ def test_checks_stand_beside_chance(study: Study) -> None:
     used = checks["Does the network use what its mask shows?"]
     assert (used["value"], used["chance"], used["shown"]) == (0.9, 0.6, True) and "+0.300 (insertion" in used["answer"]
     assert checks["Is a mask about the network?"]["value"] == pytest.approx(0.1)
+    answered = {found["question"]: found for found in report_page.answered(list(checks.values()))}
+    matter = answered["Do architectures and initialisations matter?"]
+    assert [row["name"] for row in matter["yes"]] == ["image", "training", "architecture"] and not matter["no"]
+    interpretable = answered["Are the learnt representations interpretable?"]
+    assert "image_used" in [row["name"] for row in interpretable["yes"]]
+    assert [row["name"] for row in interpretable["no"]] == ["clusters"]  # They lie together before training too.
     study.pairs(architecture=0.2, retrained=0.3)
     study.mask_checks(own=0.6, swapped=0.6)
     study.probe(0.95)

@@ -75,7 +75,7 @@ def compare(
         before, after = (list(side[side["metric"] == rule.name].itertuples(index=False)) for side in (base, now))
         rows = list(dict.fromkeys(value.row for value in [*before, *after])) or [""]
         sums = spots if rule.name in OF_SPOTS else None
-        lines += [_line(rule, row, before, after, sums) for row in rows]
+        lines += [_line(rule, row, before, after, sums, {*now["run"]}) for row in rows]
     noisy = [line for line in lines if line["error"] > 0]
     rows_of = Counter(line["metric"] for line in noisy)
     for line in noisy:
@@ -96,7 +96,9 @@ _Values = list[Any]  # named tuples with the fields of COLUMNS
 _Units = dict[str, _Values]
 
 
-def _line(rule: Rule, row: str, base: _Values, now: _Values, spots: pd.DataFrame | None) -> dict[str, Any]:
+def _line(
+    rule: Rule, row: str, base: _Values, now: _Values, spots: pd.DataFrame | None, runs: set[str]
+) -> dict[str, Any]:
     line: dict[str, Any] = {"metric": rule.name, "row": row, "direction": rule.direction, "verdict": "", "note": ""}
     line |= dict.fromkeys(("base", "now", "change", "allowed"), math.nan) | {"error": 0.0, "freedom": 0.0}
     before, after = (_by_unit(side, row) for side in (base, now))
@@ -105,7 +107,7 @@ def _line(rule: Rule, row: str, base: _Values, now: _Values, spots: pd.DataFrame
     if both:
         allowed = max(line["base"] - rule.tolerance, 0.0) if rule.direction == "above" else rule.tolerance
         line |= {"change": line["now"] - line["base"], "allowed": allowed}
-    lost = [unit or "the value" for unit in before if unit not in after] + _lost(base, now, row, after)
+    lost = [unit or "the value" for unit in before if unit not in after] + _lost(base, now, row, after, runs)
     if not before and not after and any(value.row == row for value in now):
         return line | {"verdict": "ok", "note": "no value in either"}
     if lost or not after:
@@ -132,13 +134,18 @@ def _mean(units: list[_Values]) -> float:
     return fmean(means) if means else math.nan
 
 
-def _lost(base: _Values, now: _Values, row: str, after: _Units) -> list[str]:
-    """Return the runs whose value is missing now but was not in base, of units that have other runs now."""
+def _lost(base: _Values, now: _Values, row: str, after: _Units, runs: set[str]) -> list[str]:
+    """Return the runs whose value is missing now but was not in base, of units that have other runs now.
+
+    Where a whole line is missing, this counts if the run has values of other metrics now: then it is not just another seed.
+    """
     absent = [
         {value.run: value.unit for value in side if value.row == row and math.isnan(value.value)}
         for side in (base, now)
     ]
-    return [run for run, unit in absent[1].items() if unit in after and run not in absent[0]]
+    here = {value.run for value in now if value.row == row}
+    gone = {value.run: value.unit for value in base if value.row == row and value.run in runs - here}
+    return [run for run, unit in (absent[1] | gone).items() if unit in after and run not in absent[0]]
 
 
 def _noise(

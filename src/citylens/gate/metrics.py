@@ -93,6 +93,8 @@ def values(tree: Tree) -> pd.DataFrame:
         units = [JOINT.join(dict.fromkeys(split_key(key)[0] for key in keys)) for keys in runs]
     except ValueError as error:
         raise Incomparable(f"{where}: not a table of metrics: {error}") from None
+    if table.duplicated(["metric", "row", "run"]).any():
+        raise Incomparable(f"{where}: a run has a metric's row twice; allowed: one line per metric, row and run")
     weights = [[tree.outputs.get(f"models/train/{key}", "") for key in keys] for keys in runs]
     return table.assign(unit=units, weights=["+".join(md5s) if all(md5s) else "" for md5s in weights])
 

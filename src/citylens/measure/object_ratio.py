@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,31 +29,45 @@ def count_pixels(
         raise ValueError(f"labels have shape {labels.shape}, masks {masks.shape}; allowed: the same")
     if labels.size and labels.max() > OBJECTS:
         raise ValueError(f"label {labels.max()} found; allowed: 0 to {OBJECTS}")
-    return count_inside(labels, masks >= threshold), count_inside(labels, np.ones(labels.shape, bool))
+    counts = count_regions(labels, {"inside": masks >= threshold})
+    return counts["inside"], counts["total"]
 
 
-def count_inside(labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the pixels of each object in some regions, (N, 151); labels and regions are (N, H, W)."""
-    counts = np.bincount(_cells(labels)[inside], minlength=len(labels) * (OBJECTS + 1))
-    return counts.reshape(len(labels), OBJECTS + 1)
+def count_regions(labels: NDArray[np.uint8], regions: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.int64]]:
+    """Return the pixels of each object in up to eight regions, and as `total` in the whole image, each (N, 151).
+
+    Labels and regions are (N, H, W). Each pixel is read once: a bit of its code says which regions it is in.
+    """
+    kinds = 1 << len(regions)
+    counts = np.empty((len(labels), OBJECTS + 1, kinds), np.int64)
+    for image, (found, own) in enumerate(zip(counts, labels, strict=True)):
+        codes = np.zeros(own.shape, np.uint8)
+        for bit, region in enumerate(regions.values()):
+            codes |= region[image].view(np.uint8) << bit
+        cells = own.ravel().astype(np.intp) * kinds + codes.ravel()
+        found[:] = np.bincount(cells, minlength=(OBJECTS + 1) * kinds).reshape(found.shape)
+    held = np.arange(kinds)[:, None] >> np.arange(len(regions)) & 1
+    inside = counts @ held
+    return {name: inside[..., bit] for bit, name in enumerate(regions)} | {"total": counts.sum(axis=2)}
 
 
 def sum_weights(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the sum of the mask over the pixels of each object, (N, 151); labels and masks are (N, H, W)."""
-    sums = np.bincount(_cells(labels).ravel(), masks.ravel(), len(labels) * (OBJECTS + 1))
-    return sums.astype(np.float64).reshape(len(labels), OBJECTS + 1)
+    pairs = zip(labels, masks, strict=True)
+    sums = [np.bincount(own.ravel(), mask.ravel(), OBJECTS + 1) for own, mask in pairs]
+    return np.reshape(sums, (len(labels), OBJECTS + 1)).astype(np.float64)
 
 
 def count_thresholds(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the pixels of each object whose mask is at least 0, .1, ... .9, all images together, (151, 10) int64."""
-    reached = np.searchsorted(THRESHOLDS, masks.ravel(), side="right")
     steps = len(THRESHOLDS) + 1
-    counts = np.bincount(labels.ravel().astype(np.int64) * steps + reached, minlength=(OBJECTS + 1) * steps)
+    counts = np.zeros((OBJECTS + 1) * steps, np.int64)
+    for own, mask in zip(labels, masks, strict=True):
+        reached = np.zeros(mask.shape, np.uint8)
+        for threshold in THRESHOLDS:
+            reached += mask >= threshold
+        counts += np.bincount(own.ravel().astype(np.intp) * steps + reached.ravel(), minlength=len(counts))
     return counts.reshape(OBJECTS + 1, steps)[:, ::-1].cumsum(axis=1)[:, ::-1]
-
-
-def _cells(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return labels + np.arange(len(labels))[:, None, None] * (OBJECTS + 1)
 
 
 def object_ratio(inside: NDArray[np.integer], total: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -16,10 +16,31 @@ def strongest(values: NDArray[np.floating], shares: NDArray[np.floating]) -> NDA
     """
     flat = values.reshape(len(values), -1)
     regions = np.zeros(flat.shape, bool)
-    counts = np.rint(np.asarray(shares) * flat.shape[1]).astype(int)
-    for region, own, count in zip(regions, flat, counts, strict=True):
-        region[np.argsort(-own, kind="stable")[:count]] = True
+    for region, own, count in zip(regions, flat, _pixels(shares, flat.shape[1]), strict=True):
+        if count:
+            least = np.partition(own, len(own) - count)[len(own) - count]
+            region[:] = own > least
+            region[np.flatnonzero(own == least)[: count - np.count_nonzero(region)]] = True
     return regions.reshape(values.shape)
+
+
+def ranks(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the place of each pixel in the falling order of its image's values, from 0, (N, H, W); for `first`."""
+    flat = values.reshape(len(values), -1)
+    order = np.argsort(-flat, axis=1, kind="stable")
+    places = np.empty(flat.shape, np.int64)
+    np.put_along_axis(places, order, np.arange(flat.shape[1])[None], axis=1)
+    return places.reshape(values.shape)
+
+
+def first(places: NDArray[np.int64], shares: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return what `strongest` returns for the values of which `ranks` gave the places, (N, H, W)."""
+    size = places.shape[1] * places.shape[2]
+    return places < _pixels(shares, size)[:, None, None]
+
+
+def _pixels(shares: NDArray[np.floating], size: int) -> NDArray[np.int64]:
+    return np.rint(np.asarray(shares) * size).astype(np.int64)
 
 
 def edges(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,7 +8,9 @@ regions that need no network) and scores.json. Run alone: `citylens measure`. Co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +49,9 @@ def run(settings: Settings) -> None:
     given, names = _inputs(settings), _names()
     found = tables.Found.empty(given.indexes, given.labels.shape[1])
     with files.growing_table("data/measure/pixels.parquet") as append:
-        for counted in _counted(given, settings, found):
-            append(counted.assign(object=counted["label"].map(names)).drop(columns="spot"))
+        for part in _counted(given, settings):
+            found.add(part)
+            append(part.counted.assign(object=part.counted["label"].map(names)).drop(columns="spot"))
     swapped = _swapped(next(iter(given.indexes.values())), settings.measure.swaps)
     table = tables.ratios(found, swapped, names, settings.measure)
 
@@ -77,40 +80,45 @@ def _names() -> dict[int, str]:
     return dict(zip(objects["label"], objects["name"], strict=True)) | {0: "unlabelled"}
 
 
-def _counted(given: Inputs, settings: Settings, found: tables.Found) -> Iterator[pd.DataFrame]:
-    """Yield the pixels of each image, network and object in the image, one table per shard; add them up in `found`."""
+def _counted(given: Inputs, settings: Settings) -> Iterator[tables.Part]:
+    """Yield what is counted in each shard, in order; threads count, as numpy lets them work side by side."""
     size = given.labels.shape[1]
-    with progress.bar("measure", len(given.labels)) as advance:
-        for part in shards(len(given.labels), SHARD):
-            labels = given.labels[part]
-            edges = reference_masks.edges(given.pixels[given.rows[part]])
-            found.objects.append(chance.objects(labels, part.start))
-            pieces = []
-            for name, index in given.indexes.items():
-                weighted = masks.normalise(given.maps[name][part], size, settings.explain.normalise)
-                plain = masks.normalise(given.untrained[name][part], size, settings.explain.normalise)
-                regions = _regions(weighted, plain, edges, settings.measure)
-                found.cover[name][part] = chance.cells(regions["inside"])
-                for city in index["city"][part].unique():
-                    own = (index["city"][part] == city).to_numpy()
-                    found.add_thresholds(city, name, object_ratio.count_thresholds(labels[own], weighted[own]))
-                pieces.append(_rows(name, index[part], labels, regions, weighted))
-            found.add(counted := pd.concat(pieces, ignore_index=True))
-            yield counted
-            advance(len(labels))
+    centre = reference_masks.ranks(reference_masks.nearness(size)[None])
+
+    def count(part: slice) -> tables.Part:
+        labels = given.labels[part]
+        edges = reference_masks.ranks(reference_masks.edges(given.pixels[given.rows[part]]))
+        cover, thresholds, rows = {}, {}, []
+        for name, index in given.indexes.items():
+            weighted = masks.normalise(given.maps[name][part], size, settings.explain.normalise)
+            plain = masks.normalise(given.untrained[name][part], size, settings.explain.normalise)
+            regions = _regions(weighted, plain, edges, centre, settings.measure)
+            cover[name] = chance.cells(regions["inside"])
+            for city in index["city"][part].unique():
+                own = (index["city"][part] == city).to_numpy()
+                thresholds[city, name] = object_ratio.count_thresholds(labels[own], weighted[own])
+            rows.append(_rows(name, index[part], labels, regions, weighted))
+        counted = pd.concat(rows, ignore_index=True)
+        return tables.Part(part, chance.objects(labels, part.start), cover, thresholds, counted)
+
+    with ThreadPoolExecutor(cpu_count()) as pool, progress.bar("measure", len(given.labels)) as advance:
+        for found in pool.map(count, shards(len(given.labels), SHARD)):
+            yield found
+            advance(found.images.stop - found.images.start)
 
 
-def _regions(weighted: np.ndarray, untrained: np.ndarray, edges: np.ndarray, plan: Measure) -> dict[str, np.ndarray]:
+def _regions(
+    weighted: np.ndarray, untrained: np.ndarray, edges: np.ndarray, centre: np.ndarray, plan: Measure
+) -> dict[str, np.ndarray]:
     """Return the regions whose pixels are counted, each (N, H, W) of booleans, by the name of their column."""
     inside = masks.inside(weighted, plan.threshold, plan.explained)
     shares = inside.mean(axis=(1, 2))
-    near = np.broadcast_to(reference_masks.nearness(weighted.shape[1]), weighted.shape)
     return {
         "inside": inside,
         "equal_area": reference_masks.strongest(weighted, np.full(len(weighted), EQUAL_AREA)),
         "untrained": masks.inside(untrained, plan.threshold, plan.explained),
-        "edges": reference_masks.strongest(edges, shares),
-        "centre": reference_masks.strongest(near, shares),
+        "edges": reference_masks.first(edges, shares),
+        "centre": reference_masks.first(centre, shares),
     }
 
 
@@ -118,8 +126,7 @@ def _rows(
     name: str, index: pd.DataFrame, labels: np.ndarray, regions: dict[str, np.ndarray], weighted: np.ndarray
 ) -> pd.DataFrame:
     """Return one row per image and object in it, with the object's pixels in the image and in each region."""
-    counts = {column: object_ratio.count_inside(labels, region) for column, region in regions.items()}
-    counts["total"] = object_ratio.count_inside(labels, np.ones(labels.shape, bool))
+    counts = object_ratio.count_regions(labels, regions)
     image, label = np.nonzero(counts["total"])
     rows = index.iloc[image].reset_index(drop=True)
     table = rows[["id", "city", "spot", "dead"]].assign(

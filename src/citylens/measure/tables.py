@@ -36,6 +36,25 @@ class Swapped:
     rows: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is counted in a shard.
+
+    Args:
+        images: the shard.
+        objects: where the objects are.
+        cover: per trained network (n, 256), the cells' shares inside the explanations.
+        thresholds: per city and trained network (151, 10), the pixels of each object above each threshold.
+        counted: one row per image, network and object in the image.
+    """
+
+    images: slice
+    objects: chance.Objects
+    cover: dict[str, NDArray[np.float32]]
+    thresholds: dict[tuple[str, str], NDArray[np.int64]]
+    counted: pd.DataFrame
+
+
 @dataclass
 class Found:
     """Sums over the shards so far.
@@ -67,16 +86,18 @@ class Found:
         cover = {name: np.zeros((len(index), chance.GRID**2), np.float32) for name, index in indexes.items()}
         return cls(pd.concat(images, ignore_index=True), size, cover)
 
-    def add(self, counted: pd.DataFrame) -> None:
-        """Add the pixels of a shard: one row per image, network and object in the image."""
+    def add(self, part: Part) -> None:
+        """Add what was counted in a shard."""
+        self.objects.append(part.objects)
+        for name, cover in part.cover.items():
+            self.cover[name][part.images] = cover
+        for of, counts in part.thresholds.items():
+            self.thresholds[of] = self.thresholds.get(of, 0) + counts
+        counted = part.counted
         parts = {f"{column}_alive": counted[column].where(counted["dead"] == 0, 0) for column in ("inside", "total")}
         parts |= {f"{column}_right": counted[column].where(counted["right"] == 1, 0) for column in ("inside", "total")}
         table = counted.assign(**parts, images_with=1)
         self.sums.append(table.groupby([*OBJECT, "spot"], as_index=False)[SUMMED].sum())
-
-    def add_thresholds(self, city: str, name: str, counts: NDArray[np.int64]) -> None:
-        """Add the pixels of a city's images in a shard above each threshold."""
-        self.thresholds[city, name] = self.thresholds.get((city, name), 0) + counts
 
     def by_spot(self) -> pd.DataFrame:
         """Return the sums per spot over all shards."""

@@ -17,7 +17,7 @@ from citylens.nets.names import network_title
 from citylens.report.findings import findings
 from citylens.report.labels import object_name, trained_name
 from citylens.report.results import Results, accuracies, wide_ratios
-from citylens.report.trust import checks
+from citylens.report.trust import QUESTIONS, checks
 from citylens.settings.schema import Settings
 
 COMMONEST = 15
@@ -42,8 +42,20 @@ def rendered_checks(results: Results) -> list[dict[str, Any]]:
     for facts in checks(results):
         texts = {part: getattr(macros, f"{facts['name']}_{part}")(facts).unescape() for part in ("question", "answer")}
         row = {part: " ".join(text.split()) for part, text in texts.items()}
-        rows.append(row | {name: facts[name] for name in ("value", "chance", "shown")})
+        rows.append(row | {name: facts[name] for name in ("name", "value", "chance", "shown", "speaks")})
     return rows
+
+
+def answered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the paper's questions, each with the checks that speak for a yes and against it."""
+    found = []
+    for question, names in QUESTIONS.items():
+        own = [row for row in rows if row["name"] in names]
+        sides = {
+            side: [row for row in own if row["speaks"] is speaks] for side, speaks in (("yes", True), ("no", False))
+        }
+        found.append({"question": question} | sides)
+    return found
 
 
 def html(results: Results, found: Sequence[Mapping[str, str]], pictures: Mapping[str, bytes]) -> str:
@@ -62,7 +74,8 @@ def html(results: Results, found: Sequence[Mapping[str, str]], pictures: Mapping
         results=results,
         settings=results.settings,
         findings=found,
-        checks=rendered_checks(results),
+        checks=(rows := rendered_checks(results)),
+        questions=answered(rows),
         sources=sources,
         widths=widths,
         accuracies=accuracies(results).assign(key=results.keys).to_dict("records"),

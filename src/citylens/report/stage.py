@@ -62,7 +62,7 @@ def _summary(scores: Mapping[str, Any]) -> dict[str, float]:
     right, means = scores["accuracy"].values(), scores["residual"]
     found = {"accuracy": sum(right) / len(right), "AR_architecture": means.get("architecture")}
     found |= {"AR_retrained": means.get("retrained"), "R_distance": scores["object_ratio_distance"].get("architecture")}
-    found |= {name: scores["chance"].get(name) for name in ("kappa", "lift")}
+    found |= {name: scores["chance"].get(name) for name in ("kappa", "lift", "z")}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -13,6 +13,16 @@ from citylens.report.results import Results, accuracies, of_able
 SURE = 0.05
 """The largest p, or share of false discoveries, of what counts as shown."""
 
+STRONG = 0.5
+"""A correlation from which R is called much like another number."""
+
+QUESTIONS = {
+    "Are the learnt representations interpretable?": ("clusters", "network", "image_used", "shortcuts"),
+    "How can interpretability be measured? By R of objects?": ("objects", "position", "simple"),
+    "Do architectures and initialisations matter?": ("architecture", "image", "training"),
+}
+"""The paper's three questions (section 1), and the checks that speak for a yes or against it."""
+
 Check = dict[str, Any]
 
 
@@ -20,13 +30,14 @@ def checks(results: Results) -> list[Check]:
     """Return the checks in the report's order.
 
     Each has `name`, that of its macro in trust.j2; `value` and `chance`, numbers or None; `shown`, whether a claim is shown, None
-    for a number without a test; and what its sentence needs besides.
+    for a number without a test; `speaks`, whether it speaks for a yes to its question in `QUESTIONS`, None for neither; and what
+    its sentence needs besides.
     """
     found = [_learnt(results), _shortcuts(results), _masks_and_images(results), _training(results)]
     found += [_network(results), _image(results), _reading(results)]
     found += [_architecture(results), _variance(results), *_objects(results), _position(results), *_simple(results)]
     found += [_clusters(results)]
-    return [check for check in found if check is not None]
+    return [{"speaks": check["shown"]} | check for check in found if check is not None]
 
 
 def _learnt(results: Results) -> Check:
@@ -58,7 +69,8 @@ def _network(results: Results) -> Check:
     """Do masks change when the network loses what it has learnt?"""
     means = _mean_checks(results)
     value, chance = means["similar_all"], means["similar_swapped"]
-    return {"name": "network", "value": value, "chance": chance, "shown": None} | {"last": means["similar_last"]}
+    extent = {"last": means["similar_last"], "speaks": value < chance}
+    return {"name": "network", "value": value, "chance": chance, "shown": None} | extent
 
 
 def _image(results: Results) -> Check:
@@ -111,7 +123,8 @@ def _training(results: Results) -> Check | None:
     if pairs.empty:
         return None
     before = float((1 - pairs["untrained"] / pairs["untrained_swapped"].where(pairs["untrained_swapped"] > 0)).mean())
-    return {"name": "training", "value": float(pairs["kappa"].mean()), "chance": before, "shown": None}
+    value = float(pairs["kappa"].mean())
+    return {"name": "training", "value": value, "chance": before, "shown": None, "speaks": value > before}
 
 
 def _architecture(results: Results) -> Check | None:
@@ -162,7 +175,8 @@ def _position(results: Results) -> Check | None:
     kept = _kept(results).dropna(subset=["ratio", "chance"])
     if len(kept) < 3 or not kept["chance"].std() > 0 or not kept["ratio"].std() > 0:
         return None
-    return {"name": "position", "value": float(kept["ratio"].corr(kept["chance"])), "chance": 0.0, "shown": None}
+    value = float(kept["ratio"].corr(kept["chance"]))
+    return {"name": "position", "value": value, "chance": 0.0, "shown": None, "speaks": value < STRONG}
 
 
 def _simple(results: Results) -> list[Check]:
@@ -174,7 +188,8 @@ def _simple(results: Results) -> list[Check]:
     found = {
         name: float(kept["ratio"].corr(kept[name])) for name in ("edges", "centre", "untrained") if kept[name].std() > 0
     }
-    return [{"name": "simple", "value": None, "chance": None, "shown": None, "correlations": found}]
+    speaks = max(found.values(), default=0) < STRONG
+    return [{"name": "simple", "value": None, "chance": None, "shown": None, "speaks": speaks, "correlations": found}]
 
 
 def _clusters(results: Results) -> Check | None:
@@ -187,7 +202,10 @@ def _clusters(results: Results) -> Check | None:
     others = {str(of): float(rows["purity"].mean()) for of, rows in table.groupby("of") if of != "masks"}
     extent = {"sure": sure, "networks": len(own), "others": others}
     value, chance = float(own["purity"].mean()), float(own["chance"].mean())
-    return {"name": "clusters", "value": value, "chance": chance, "shown": sure > len(own) / 2} | extent
+    shown = sure > len(own) / 2
+    # Masks that lie together before training too are no sign of learning.
+    speaks = shown and value > others.get("untrained masks", 0)
+    return {"name": "clusters", "value": value, "chance": chance, "shown": shown, "speaks": speaks} | extent
 
 
 def _kept(results: Results) -> pd.DataFrame:

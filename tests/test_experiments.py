@@ -98,7 +98,8 @@ def test_the_table_that_the_docs_recommend_can_be_read(study: Clone) -> None:
     command = next(line for line in page.splitlines() if line.startswith("dvc exp show"))
     head, *_ = study.run(*shlex.split(command), "--md").splitlines()
     columns = [name.strip() for name in head.split("|")[1:-1]]
-    assert columns[:2] == ["Experiment", "accuracy"] and columns[-1] == "train.learning_rate"
+    changed = {"accuracy", "AR_architecture", "AR_retrained", "R_distance"}  # of so small a study, some may be the same
+    assert columns[0] == "Experiment" and columns[-1] == "train.learning_rate" and changed.issuperset(columns[1:-1])
     assert len(columns) <= 6 and len(head) < 130
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import configured
@@ -148,8 +149,8 @@ def make(plan: Settings, first: str = "train") -> None:
     compare.run(plan)
     keys = [key(*trained) for trained in plan.study.trained]
     files.write_json(Path("reports/embed/scores.json"), {name: {"neighbour_agreement": 0.5} for name in keys})
-    columns = dict.fromkeys(("network", "of", "purity", "chance", "p"), [])
-    files.write_table(Path("reports/embed/purity.csv"), pd.DataFrame(columns))
+    none = pd.DataFrame(columns=["network", "of", "purity", "chance", "p"])
+    files.write_table(Path("reports/embed/purity.csv"), none)
     for name in keys:
         files.write_table(Path(f"data/embed/{name}/embedding.csv"), pd.DataFrame({"city": []}))
     results = read_results(plan)
@@ -226,8 +227,12 @@ def unscaled(patch: pytest.MonkeyPatch) -> None:
 
 def fewer_images(patch: pytest.MonkeyPatch) -> None:
     """Compute AR of two thirds of the images."""
-    known = compare.shards
-    patch.setattr(compare, "shards", lambda images, size: known(images * 2 // 3, size))
+
+    def cut(read: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (whole := read(*arguments))[: len(whole) * 2 // 3]
+
+    fewer = {"read_table": cut(files.read_table), "open_array": cut(files.open_array)}
+    patch.setattr(compare, "files", SimpleNamespace(**vars(files) | fewer))
 
 
 def squared(patch: pytest.MonkeyPatch) -> None:

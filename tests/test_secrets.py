@@ -40,7 +40,8 @@ def project(tmp_path: Path) -> Path:
         path = f"{'ab'[number % 2]}/{number}.png"
         images.write_png(tmp_path / "data/acquire" / path, np.full((64, 64, 3), number, np.uint8))
         rows.append({"id": path, "city": path[0], "spot": str(number), "path": path})
-    files.write_table(tmp_path / "data/acquire/manifest.csv", pd.DataFrame(rows))
+    unknown = dict.fromkeys(("heading", "lat", "lon", "utm_east", "utm_north"), np.nan)
+    files.write_table(tmp_path / "data/acquire/manifest.csv", pd.DataFrame(rows).assign(**unknown))
     for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvc/.gitignore", ".dvc/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -116,7 +116,8 @@ print(network.predict(np.load("images.npy")).drop(columns="mask").to_json())
 
 def _predicted(address: str, version: str, folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"MLFLOW_TRACKING_URI": address, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    environment |= {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address}
+    environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     command = [sys.executable, "-c", LOAD, version]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -141,6 +142,7 @@ STARTER = """
 import os, signal, sys
 from pathlib import Path
 import servers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # In the background, SIGINT is inherited as ignored.
 with servers.s3(Path(sys.argv[1]), "bucket") as store:
     print(store.address.rpartition(":")[2], flush=True)
     os.kill(os.getpid(), int(sys.argv[2]))

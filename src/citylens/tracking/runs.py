@@ -144,11 +144,16 @@ def write_results(run: Run, name: str, logged: Logged, splits: Mapping[str, Spli
         name: the stage's name in dvc.yaml.
         splits: the splits of data/prepare, by context.
     """
+    from mlflow.exceptions import MlflowException
+
     _, item = module_and_item(name)
     own, test = key(*item) if len(item) == 2 else "", splits.get("test")
     used = [splits[context].as_input() for context in logged.splits if context in splits]
     if used:
-        run.experiment.client.log_inputs(run.id, used)
+        try:
+            run.experiment.client.log_inputs(run.id, used)
+        except MlflowException:  # Another machine has made the same dataset at this moment. Now it is there.
+            run.experiment.client.log_inputs(run.id, used)
     if logged.weights is not None:
         models.log_network(run.experiment, run.id, logged.weights, own)
     known = models.logged_networks(run.experiment, logged.networks)

@@ -203,6 +203,19 @@ def judged(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
     return status, {f"{row['metric']} {row['row']}".strip(): row["verdict"] for row in rows if row["verdict"] != "ok"}
 
 
+def swapped(patch: pytest.MonkeyPatch) -> None:
+    """Give a tenth of the training images another label."""
+
+    def images(pixels: np.ndarray, labels: np.ndarray, trained: np.ndarray, validation: np.ndarray) -> training.Images:
+        wrong = np.random.default_rng(0).choice(trained, len(trained) // 10, replace=False)
+        labels = labels.copy()
+        labels[wrong] = 1 - labels[wrong]
+        return known(pixels, labels, trained, validation)
+
+    known = training.Images
+    patch.setattr(training, "Images", images)
+
+
 def halved(patch: pytest.MonkeyPatch) -> None:
     """Leave out every second training image."""
     known = training.Images
@@ -244,6 +257,7 @@ def squared(patch: pytest.MonkeyPatch) -> None:
     ("first", "changes", "spoil", "named"),
     [
         ("train", {"train": {"learning_rate": 0.00003}}, None, "first training loss"),
+        ("train", {}, swapped, "last training loss"),
         ("train", {}, halved, "first training loss"),
         ("measure", {}, fewer_images, "images compared"),
         ("train", {"train": {"epochs": 2}}, None, "last training loss"),
@@ -253,7 +267,7 @@ def squared(patch: pytest.MonkeyPatch) -> None:
         ("measure", {"measure": {"threshold": 0.4}}, None, "mean R alder"),
         ("measure", {"measure": {"min_pixels": 1500}}, None, "objects alder"),
     ],
-    ids=["rate", "half", "AR of fewer", "epochs", "scale", "class", "AR squared", "threshold", "objects"],
+    ids=["rate", "labels", "half", "AR of fewer", "epochs", "scale", "class", "AR squared", "threshold", "objects"],
 )
 def test_a_regression_is_red_and_named(
     again: None,

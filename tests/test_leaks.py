@@ -230,3 +230,17 @@ def test_a_split_by_blocks_meets_its_contract_and_names_what_has_no_place(
     manifest.loc[7, "lat"] = np.nan
     with pytest.raises(InputError, match=r"1 of 600 images have no coordinates; first: x\.jpg; allowed: lat and lon"):
         prepare._index(manifest, pixels, plan.prepare)
+
+
+def test_a_city_of_one_film_has_one_spot_and_the_message_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = pd.DataFrame({"city": ["a"] * 4 + ["b"] * 4, "spot": [str(row) for row in range(8)]})
+    manifest = manifest.assign(id=manifest.index.astype(str), heading=0.0, path="x.jpg")
+    images = np.stack([packed(photograph(0))] * 4 + [packed(photograph(seed)) for seed in range(1, 5)])
+    with pytest.raises(InputError, match=r"city a has 1 spots; .*; near-copies, and images of one block, count as one"):
+        prepare._index(manifest, images, parser.parse(profile("demo")).prepare)
+    mapping = profile("demo")
+    mapping["prepare"]["near_copies"] = "apart"
+    assert len(prepare._index(manifest, images, parser.parse(mapping).prepare)) == 8

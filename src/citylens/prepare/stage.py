@@ -51,7 +51,8 @@ def _index(manifest: pd.DataFrame, pixels: np.ndarray, plan: Prepare) -> pd.Data
     try:
         split = splits.split(list(groups), None if plan.split == "random" else list(together), plan.shares, plan.seed)
     except ValueError as error:
-        raise InputError(f"prepare.split: {plan.split}: {error}") from None
+        joined = "" if together.equals(spots) else "; near-copies, and images of one block, count as one spot"
+        raise InputError(f"prepare.split: {plan.split}: {error}{joined}") from None
     if places is not None:
         for city in cities:
             own = (manifest["city"] == city).to_numpy()

@@ -546,6 +546,11 @@ def test_every_profile_is_allowed(profile: str) -> None:
         ("register.prefix", "a&lt;b", "register.prefix is 'a&lt;b'; allowed: a text without < > and &"),
         ("tracking.experiment", "<b>", "tracking.experiment: '<b>' has a character of HTML"),
         ("segment.merge", {"<b>": "wall"}, "segment.merge: '<b>' has a character of HTML"),
+        (
+            "acquire.cities",
+            [7],
+            "acquire.cities[0] is 7; allowed: text, in quotes where YAML would read something else",
+        ),
         ("acquire.cities", ["a&b"], "acquire.cities: 'a&b' is no name"),
         ("acquire.path", "~/photographs", "acquire.path is '~/photographs'; allowed: a path without ~"),
         ("tracking.address", "http://me:hunter2@example.org", "tracking.address has a password in it"),

@@ -98,7 +98,12 @@ def _plain(kind: type, value: object, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1 << 1000 else float("inf")
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-        said = {int: "a whole number", float: "a number", str: "text", bool: "true, false"}[kind]
+        said = {
+            int: "a whole number",
+            float: "a number",
+            str: "text, in quotes where YAML would read something else",
+            bool: "true, false",
+        }[kind]
         raise refused(key, value, said)
     if isinstance(value, float) and value != value:
         raise InputError(f"params.yaml: {key} is NaN; allowed: a number")

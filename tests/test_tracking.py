@@ -18,6 +18,7 @@ from mlflow.entities import LoggedModelStatus
 from citylens.errors import InputError
 from citylens.io import md5s
 from citylens.settings import parser
+from citylens.settings.schema import Tracking
 from citylens.tracking import live, models, pages, runs, stores
 from citylens.tracking import sync as sync_module
 from citylens.tracking.sync import sync
@@ -651,3 +652,12 @@ def test_which_address_counts(monkeypatch):
     assert stores.address(type(settings)(settings.experiment, "http://127.0.0.1:2")) == "http://127.0.0.1:2"
     monkeypatch.setenv("CITYLENS_TRACKING", "off")
     assert stores.address(settings) == stores.OFF
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("OFF", "off"), (" off ", "off"), (" ", None), (" http://x ", "http://x")]
+)
+def test_off_is_off_in_any_case_and_blanks_are_nothing(monkeypatch, given, expected):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("CITYLENS_TRACKING", given)
+    assert stores.address(Tracking("citylens", None)) == expected

@@ -60,7 +60,9 @@ def address(settings: Tracking) -> str | None:
 
     CITYLENS_TRACKING comes first, then `tracking.address`, then MLflow's own MLFLOW_TRACKING_URI.
     """
-    return os.environ.get("CITYLENS_TRACKING") or settings.address or os.environ.get("MLFLOW_TRACKING_URI") or None
+    given = (os.environ.get("CITYLENS_TRACKING"), settings.address, os.environ.get("MLFLOW_TRACKING_URI"))
+    first = next((text.strip() for text in given if text and text.strip()), None)
+    return OFF if first and first.lower() == OFF else first
 
 
 def main_folder(folder: Path | str = ".") -> Path:

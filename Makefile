@@ -31,6 +31,9 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 # Each stage is a process of its own. Without byte code, each would compile torch and MLflow again.
 unexport PYTHONDONTWRITEBYTECODE
+# Libraries need their docstrings, and give warnings that are no errors.
+unexport PYTHONOPTIMIZE
+unexport PYTHONWARNINGS
 
 .PHONY: repro test numeric integration fuzz audit lint types ui lock clean setup smoke gate remote-demo
 

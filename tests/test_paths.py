@@ -129,6 +129,18 @@ def test_recipes_and_scripts_find_the_project(project: Project) -> None:
     project.check_neighbours()
 
 
+def test_recipes_run_without_what_libraries_cannot_bear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without docstrings altair fails, and with warnings as errors Great Expectations does."""
+    project = Project(tmp_path, "project")
+    project.fake("dvc", "citylens", folder=".venv/bin", text='#!/bin/sh\nenv | grep ^PYTHON >> "$LOG"\n')
+    (project.folder / ".venv/.installed").touch()
+    os.utime(project.folder / ".venv/.installed", (2e9, 2e9))
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    given = {line.partition("=")[0] for line in project.run(shutil.which("make") or "make", "repro")}
+    assert "PYTHONPATH" in given and not given & {"PYTHONOPTIMIZE", "PYTHONWARNINGS"}
+
+
 def test_a_stage_and_its_store_at_an_odd_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real citylens, DVC and MLflow: `make repro` of one stage, and a run with an artefact."""
     project = Project(tmp_path, "/".join(ODD[:4]) + ODD[4] + 150 * "c")

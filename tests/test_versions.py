@@ -292,3 +292,14 @@ def test_artifacts_name_the_networks_of_the_default_study():
     trained = {f"models/train/{key(*trained)}" for trained in configured.settings("demo").study.trained}
     assert {entry["path"] for entry in named.values()} == trained
     assert all(entry["path"] == f"models/train/{name}" and entry["type"] == "model" for name, entry in named.items())
+
+
+def test_a_clone_has_the_same_bytes_whatever_line_ends_git_makes(tmp_path: Path) -> None:
+    (tmp_path / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
+    (tmp_path / "metrics.csv").write_bytes(b"metric,value\naccuracy,1\n")
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", str(tmp_path), str(clone)], check=True)
+    assert (clone / "metrics.csv").read_bytes() == b"metric,value\naccuracy,1\n"

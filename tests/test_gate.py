@@ -572,6 +572,21 @@ def test_a_base_without_metrics_or_none_at_all(history: Path, capsys: pytest.Cap
     assert "nowhere: no commit that git knows here" in capsys.readouterr().err
 
 
+def test_what_hides_a_base_is_said(
+    history: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shallow = history.parent.parent / "shallow"
+    subprocess.run(["git", "clone", "-q", "--depth=1", history.parent.as_uri(), str(shallow)], check=True)
+    monkeypatch.chdir(shallow / "study")
+    assert run(base="HEAD~1") == 2
+    assert "HEAD~1: no commit that git knows here; allowed: a branch, tag or commit, and `git fetch --unshallow`" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setenv("PATH", str(history))
+    assert run() == 2
+    assert "git cannot be run; allowed: the gate needs git in PATH" in capsys.readouterr().err
+
+
 def test_other_test_data_are_compared_only_aloud(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare_other_data(history)
     assert run("--other-data") == 0

@@ -74,8 +74,11 @@ def compare(settings: Settings, revision: str, *, other_data: bool = False, fold
     """
     folder, commit = Path(folder), git.commit_of(revision, folder)
     if not commit:
+        if git.version() is None:
+            raise Incomparable("git cannot be run; allowed: the gate needs git in PATH")
+        fetch = "git fetch --unshallow" if git.shallow(folder) else "git fetch"
         raise Incomparable(
-            f"{revision}: no commit that git knows here; allowed: a branch, tag or commit, and `git fetch` for another's"
+            f"{revision or 'an empty --base'}: no commit that git knows here; allowed: a branch, tag or commit, and `{fetch}` for another's"
         )
     base, now = Tree("base", folder, commit), Tree("now", folder)
     remarks = _same_data(base, now, other_data)

@@ -29,6 +29,16 @@ def commit_of(revision: str, folder: Path | str = ".") -> str:
     ).strip()
 
 
+def shallow(folder: Path | str = ".") -> bool:
+    """Return whether a clone has the newest commits only."""
+    return (_git(folder, "rev-parse", "--is-shallow-repository") or "").strip() == "true"
+
+
+def version() -> str | None:
+    """Return git's version; None where git cannot be run."""
+    return _git(".", "--version")
+
+
 def show(commit: str, path: str, folder: Path | str = ".") -> str | None:
     """Return the text of a file in `folder` as a commit has it; None where the commit has no such file."""
     return _git(folder, "show", f"{commit}:./{path}")

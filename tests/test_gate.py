@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from collections.abc import Callable
 from itertools import combinations
@@ -388,6 +389,22 @@ def test_every_form_says_the_same(history: Path, capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("### Gate against ") and sum(line.startswith("|") for line in lines) == 2 + len(rows)
     assert any("**regression**" in line for line in lines)
+
+
+def test_the_output_that_a_user_names_is_written_to_and_not_replaced(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root, a device such as /dev/null would become a file for all programs."""
+    os.mkfifo("pipe")
+    Path("link").symlink_to("target")
+    reader = os.open("pipe", os.O_RDWR | os.O_NONBLOCK)
+    assert run("--output", "pipe") == run("--output", "link") == 0
+    assert b"nothing is worse" in os.read(reader, 1 << 16)
+    os.close(reader)
+    assert Path("pipe").is_fifo() and Path("link").is_symlink()
+    assert "nothing is worse" in Path("target").read_text()
+    assert run("--output", "..") == 2
+    assert "--output: ..: a folder; allowed: a file" in capsys.readouterr().err
 
 
 def test_nothing_worse(history: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,18 +222,34 @@ def _verify(remote: str | None, remove: bool) -> int:
 
 def _gate(base: str, format: str, output: str | None, other_data: bool) -> int:
     from citylens.gate import verdict
-    from citylens.io.files import write_text
 
     try:
         report = verdict.compare(parser.load(), base, other_data=other_data)
     except InputError as error:
         if output:
-            write_text(output, verdict.refused(base, error).text(format))
+            _write_output(output, verdict.refused(base, error).text(format))
         raise Incomparable(str(error)) from None
     if output:
-        write_text(output, report.text(format))
+        _write_output(output, report.text(format))
     print(report.text("text" if output else format), end="")
     return report.status
+
+
+def _write_output(output: str, text: str) -> None:
+    """Write to a file, to what a link leads to, or into a device or a pipe, which must not be replaced by a file.
+
+    Raises:
+        Incomparable: it is a folder.
+    """
+    from citylens.io.files import write_text
+
+    path = Path(output).resolve()
+    if path.is_dir():
+        raise Incomparable(f"--output: {output}: a folder; allowed: a file")
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_text(path, text)
 
 
 def _promote(**values: Any) -> int:

@@ -256,6 +256,28 @@ def test_a_bad_folder_is_refused_and_nothing_lost(
     assert [path.name for path in Path("data").iterdir()] == ["acquire"], "no draft is left behind"
 
 
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("data/acquire", "lies in data/acquire"),
+        ("data/acquire/a", "lies in data/acquire"),
+        ("data", "holds data/acquire"),
+        (".", "holds data/acquire"),
+        ("link", "holds data/acquire"),
+    ],
+)
+def test_photographs_in_the_folder_that_acquire_replaces_stay(
+    project: Path, capsys: pytest.CaptureFixture[str], root: str, said: str
+) -> None:
+    """A choice of cities would delete the photographs of the others."""
+    two_cities(project / "data" / "acquire")
+    (project / "link").symlink_to("data")
+    for source in ("folder", "manifest"):
+        status, error = acquire(Path(root), source, capsys, cities=["a"])
+        assert status == 1 and f"acquire.path: {root} {said}, which this stage replaces" in error
+    assert len(list(Path("data/acquire").glob("*/*.png"))) == 12
+
+
 def manifest(root: Path, rows: list[dict[str, str]], columns: tuple[str, ...] = ("path", "city", "spot")) -> Path:
     with (root / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")

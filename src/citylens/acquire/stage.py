@@ -28,6 +28,7 @@ from streetscenes.world import World, read_world
 
 COLUMNS = ["id", "city", "spot", "heading", "pitch", "lat", "lon", "utm_east", "utm_north"]
 COLUMNS += ["path", "width", "height", "codec", "sha256", "labels"]
+ACQUIRED = Path("data/acquire")
 MANY = 2000  # photographs from which several processes pay
 CHUNK = 64  # photographs that a process takes at a time
 
@@ -36,10 +37,26 @@ def run(settings: Settings) -> None:
     """Bring the images in and write the manifest."""
     import pandas as pd
 
-    with files.whole_folder("data/acquire") as folder:
+    if settings.acquire.source != "render":
+        _check_apart(Path(settings.acquire.path))
+    with files.whole_folder(ACQUIRED) as folder:
         bring = _render if settings.acquire.source == "render" else _bring
         rows = list(bring(settings.acquire, folder))
         files.write_table(folder / "manifest.csv", pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _check_apart(root: Path) -> None:
+    """Check that the photographs do not lie in the folder that this stage replaces, nor that folder among them.
+
+    Raises:
+        InputError: they do.
+    """
+    source, own = root.resolve(), ACQUIRED.resolve()
+    if source.is_relative_to(own) or own.is_relative_to(source):
+        raise InputError(
+            f"acquire.path: {root} {'lies in' if source.is_relative_to(own) else 'holds'} {ACQUIRED}, which this stage replaces; "
+            "allowed: a folder apart from it, such as data/photos"
+        )
 
 
 def _bring(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:

@@ -480,6 +480,14 @@ def test_manifests_that_other_programs_wrote_are_read(
     assert {photograph.city for photograph in found} == {"a, b; c"}
 
 
+@pytest.mark.parametrize("before", ["sep=;\n", "\ufeffsep=;\r\n", "\n\n", "\ufeff\r\nSEP=;\r\n"])
+def test_lines_before_the_header_that_excel_writes_are_passed_over(tmp_path: Path, before: str) -> None:
+    picture(tmp_path / "a" / "0.png")
+    (tmp_path / "m.csv").write_bytes(f"{before}path;city\na/0.png;K\u00f6ln\n".encode())
+    (found,) = sources.from_manifest(tmp_path, "m.csv")
+    assert (found.path, found.city) == ("a/0.png", "K\u00f6ln")
+
+
 def test_bytes_in_a_parquet_manifest_are_text_or_refused(tmp_path: Path) -> None:
     def read(**columns: object) -> list[sources.Photograph]:
         parquet.write_table(pa.table(columns), tmp_path / "m.parquet")

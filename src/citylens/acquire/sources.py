@@ -100,7 +100,8 @@ def from_folder(root: Path) -> list[Photograph]:
 def from_manifest(root: Path, name: str) -> list[Photograph]:
     """Return the images of a CSV or Parquet table with the columns `REQUIRED` and optionally `OPTIONAL`; others are ignored.
 
-    A CSV has one of the `SEPARATORS` between its fields. An image without a spot is a spot of its own. A path may be absolute, have
+    A CSV has one of the `SEPARATORS` between its fields. Rows count from the header, before which empty lines and `sep=` of Excel may
+    stand. An image without a spot is a spot of its own. A path may be absolute, have
     backslashes, or be in another of Unicode's forms than on the disk.
 
     Raises:
@@ -143,8 +144,10 @@ def _rows(path: Path) -> Iterator[tuple[Sequence[str], Sequence[Any]]]:
     """Yield the columns' names and a row's values, for each row of a CSV or Parquet table that has the required columns."""
     if path.suffix != ".parquet":
         with reading(path, "not a CSV in UTF-8"), path.open(newline="", encoding="utf-8-sig") as text:
-            first = text.readline()
-            text.seek(0)
+            start, first = 0, text.readline()
+            while first and (not first.strip() or first.lower().startswith("sep=")):  # Excel's hint for the separator
+                start, first = text.tell(), text.readline()
+            text.seek(start)
             heads = {mark: {*map(alike, next(csv.reader([first], delimiter=mark), []))} for mark in SEPARATORS}
             separator = next((mark for mark, names in heads.items() if names >= {*REQUIRED}), ",")
             reader = csv.reader(text, delimiter=separator, strict=True)

@@ -67,6 +67,22 @@ def test_a_file_put_there_by_hand_gets_a_sum_and_is_kept(tmp_path: Path) -> None
     assert downloads.read_sums(tmp_path) == {"decoder.pth": hashlib.sha256(b"brought").hexdigest()}
 
 
+def test_sums_that_others_wrote_hold_and_stay(server: tuple[str, Path], tmp_path: Path) -> None:
+    """As `sha256sum --binary` and certutil write them."""
+    address, served = server
+    (served / "a.pth").write_bytes(b"others")
+    for mark in (" ", "*"):
+        (tmp_path / "SHA256SUMS").write_text(own := f"# ours\n{'1' * 64} {mark}encoder.pth\n")
+        with pytest.raises(InputError, match="does not match the known hash"):
+            downloads.fetch({"encoder.pth": f"{address}/a.pth"}, tmp_path)
+    downloads.fetch({"b.pth": f"{address}/a.pth"}, tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text() == f"{own}{hashlib.sha256(b'others').hexdigest()}  b.pth\n"
+    for line in ("SHA256 (encoder.pth) = " + "1" * 64, "11 22  encoder.pth"):
+        (tmp_path / "SHA256SUMS").write_text(f"\n{line}\n")
+        with pytest.raises(InputError, match=r"SHA256SUMS, line 2: .* is no sum; allowed: 64 hexadecimal digits"):
+            downloads.fetch({"encoder.pth": f"{address}/a.pth"}, tmp_path)
+
+
 def test_what_cannot_be_fetched_is_said_with_what_to_do(server: tuple[str, Path], tmp_path: Path) -> None:
     address, served = server
     (served / "cut.pth").write_bytes(b"half")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -57,7 +58,9 @@ def bits(first: np.ndarray, second: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("change", [through_jpeg, smaller])
-def test_a_changed_copy_of_a_photograph_is_near_and_another_photograph_is_not(change) -> None:  # type: ignore[no-untyped-def]
+def test_a_changed_copy_of_a_photograph_is_near_and_another_photograph_is_not(
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
     for seed in range(20):
         image = photograph(seed)
         assert bits(image, change(image)) <= near_copies.FURTHEST

@@ -151,10 +151,11 @@ def test_a_mask_goes_back_where_it_came_from() -> None:
     assert cropped[:, 2:8].min() == 1 and cropped.sum() == 36
 
 
-def test_descriptors_have_the_distances_of_full_size_masks() -> None:
+@pytest.mark.parametrize("how", ["minmax", "max"])
+def test_descriptors_have_the_distances_of_full_size_masks(how: str) -> None:
     maps = np.random.default_rng(0).normal(size=(20, 5, 6)).astype(np.float32)
-    short = embedding.descriptors(maps, 40)
-    large = masks.normalise(maps, 40).reshape(20, -1).astype(np.float64)
+    short = embedding.descriptors(maps, 40, how)
+    large = masks.normalise(maps, 40, how).reshape(20, -1).astype(np.float64)
     assert short.shape == (20, 30)
     for left, right in ((0, 1), (3, 17)):
         assert np.linalg.norm(short[left] - short[right]) == pytest.approx(

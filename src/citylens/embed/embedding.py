@@ -12,7 +12,7 @@ JOBS = 2  # Fixed, because the embedding's bytes depend on the number of threads
 SHARD = 256  # maps
 
 
-def descriptors(maps: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+def descriptors(maps: NDArray[np.floating], size: int, how: str = "minmax") -> NDArray[np.float32]:
     """Return vectors as short as the maps, with the distances that the weighted masks have at the images' size.
 
     Upsampling is linear, x -> u x v', so |u x v'|^2 = |s x t'|^2 with s and t the square roots of u'u and v'v. A mask of
@@ -21,6 +21,7 @@ def descriptors(maps: NDArray[np.floating], size: int) -> NDArray[np.float32]:
     Args:
         maps: (N, h, w) Grad-CAM maps before the ReLU, none of them dead. The vectors are (N, h * w).
         size: side of the images, in pixels.
+        how: "minmax" or "max", as in `masks.normalise`.
     """
     rows, columns = (_root(side, size) for side in maps.shape[1:])
     result = np.empty((len(maps), maps.shape[1] * maps.shape[2]), np.float32)
@@ -28,6 +29,7 @@ def descriptors(maps: NDArray[np.floating], size: int) -> NDArray[np.float32]:
         positive = np.maximum(maps[part], 0).astype(np.float64)
         large = np.stack([masks.upsample(values, size) for values in positive])
         low, high = (edge(large, axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+        low = low if how == "minmax" else np.zeros_like(low)
         normal = (positive - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
         result[part] = (rows @ normal @ columns.T).reshape(len(positive), -1)
     return result

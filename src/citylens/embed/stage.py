@@ -19,7 +19,7 @@ from citylens.io import files
 from citylens.io.logged import Logged
 from citylens.nets.names import key
 from citylens.nets.shards import shards
-from citylens.settings.schema import Embed, Settings
+from citylens.settings.schema import Settings
 
 EXPLAINED, PREPARED = Path("data/explain"), Path("data/prepare")
 SCORES, PURITY = Path("reports/embed/scores.json"), Path("reports/embed/purity.csv")
@@ -34,17 +34,18 @@ def run(settings: Settings) -> None:
             name = key(*trained)
             index = files.read_table(EXPLAINED / name / "index.csv", ["id", "city", "spot", "dead", "dead_untrained"])
             maps, untrained = (files.open_array(EXPLAINED / name / f"{kind}.npy") for kind in ("masks", "untrained"))
-            table, scores[name] = _embed(index, maps, settings.embed, settings.prepare.size)
+            table, scores[name] = _embed(index, maps, settings)
             files.write_table(folder / name / "embedding.csv", table)
-            purities += _purities(name, index, maps, untrained, settings.prepare.size)
+            purities += _purities(name, index, maps, untrained, settings)
     purities.append({"network": "", "of": "mean colour", **_purity(_colours(), index)})
     files.write_json(SCORES, scores)
     files.write_table(PURITY, pd.DataFrame(purities, columns=["network", "of", "purity", "chance", "p"]))
 
 
-def _embed(index: pd.DataFrame, maps: np.ndarray, plan: Embed, size: int) -> tuple[pd.DataFrame, dict[str, float]]:
+def _embed(index: pd.DataFrame, maps: np.ndarray, settings: Settings) -> tuple[pd.DataFrame, dict[str, float]]:
     alive = np.flatnonzero(index["dead"] == 0)
-    points = embedding.embed(embedding.descriptors(maps[alive], size), **asdict(plan))
+    vectors = embedding.descriptors(maps[alive], settings.prepare.size, settings.explain.normalise)
+    points = embedding.embed(vectors, **asdict(settings.embed))
     table = index[["id", "city"]].assign(x=np.nan, y=np.nan, dead=index["dead"])
     table.loc[alive, ["x", "y"]] = points
     agreement, chance = embedding.neighbour_agreement(points, index["city"].to_numpy()[alive])
@@ -53,13 +54,13 @@ def _embed(index: pd.DataFrame, maps: np.ndarray, plan: Embed, size: int) -> tup
 
 
 def _purities(
-    name: str, index: pd.DataFrame, maps: np.ndarray, untrained: np.ndarray, size: int
+    name: str, index: pd.DataFrame, maps: np.ndarray, untrained: np.ndarray, settings: Settings
 ) -> list[dict[str, Any]]:
     """Return the purity of a network's masks, of their areas alone, and of the masks before training."""
     rows: list[dict[str, Any]] = []
     for of, values, dead in (("masks", maps, index["dead"]), ("untrained masks", untrained, index["dead_untrained"])):
         alive = np.flatnonzero(dead == 0)
-        vectors = embedding.descriptors(values[alive], size)
+        vectors = embedding.descriptors(values[alive], settings.prepare.size, settings.explain.normalise)
         rows.append({"network": name, "of": of, **_purity(vectors, index.iloc[alive])})
         if of == "masks":
             area = vectors.mean(axis=1, keepdims=True)

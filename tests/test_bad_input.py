@@ -722,6 +722,20 @@ def test_a_halved_array_is_named(tmp_path: Path) -> None:
         files.open_array(path)
 
 
+def test_what_the_disk_refuses_is_said_in_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A label map's name leaves no room for the draft of its turned copy."""
+    root, labels = two_cities(project / "photographs"), f"{'n' * 250}.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (8, 6)).save(root / "a" / "0.png", exif=exif)
+    picture(root / labels, "L")
+    rows = [{"path": f"{city}/{n}.png", "city": city, "labels": labels * (n == 0)} for city in "ab" for n in range(6)]
+    status, error = acquire(
+        manifest(root, rows, ("path", "city", "labels")), "manifest", capsys, labels_orientation="stored"
+    )
+    assert status == 1 and "citylens acquire: File name too long: " in error and error.count("\n") == 1
+
+
 def test_nothing_is_half_written(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "old").write_text("old")

@@ -22,7 +22,11 @@ from citylens.settings import parser
 from citylens.settings.schema import Settings
 
 CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch"
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ESTALE),
+    *(errno.EBUSY, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EMFILE, errno.ENFILE),
+)
+"""A disk that is full, broken or away, a limit of files, a mount in the place of an output: nothing that a traceback explains."""
 MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")  # in torch's own errors
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",

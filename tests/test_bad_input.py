@@ -6,6 +6,8 @@ import csv
 import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -674,6 +676,14 @@ def test_use_writes_a_profile_with_changes(project: Path, capsys: pytest.Capture
     ):
         assert cli.main(["use", *wrong]) == 1
         assert "allowed" in capsys.readouterr().err and Path("params.yaml").read_text() == before
+
+
+def test_a_terminal_that_lacks_a_letter_is_no_fault(project: Path) -> None:
+    (project / "profiles").symlink_to(PROFILES)
+    command = [sys.executable, "-m", "citylens.cli", "use", "photos", "acquire.path=\u0141\u00f3d\u017a"]
+    for encoding, shown in (("ascii", b"\\u0141\\xf3d\\u017a"), ("latin-1", b"\\u0141\xf3d\\u017a")):
+        done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=True)
+        assert b"acquire.path=" + shown in done.stdout and not done.stderr
 
 
 # Weights and arrays

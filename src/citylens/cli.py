@@ -7,6 +7,7 @@ import errno
 import gc
 import getpass
 import importlib
+import io
 import os
 import signal
 import sys
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A terminal may lack letters of a city's name.
+            stream.reconfigure(errors="backslashreplace")
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user without an entry in /etc/passwd

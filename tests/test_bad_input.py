@@ -756,3 +756,39 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
         draft.write_text("half")
         raise RuntimeError
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "old"]
+
+
+def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".a.csv.0123abcd.draft.csv", ".a.csv.mine.draft-notes", ".a.csv.0123abcd.draft-notes"):
+        (tmp_path / name).touch()
+    files.write_text(tmp_path / "a.csv", "")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.csv",
+        ".a.csv.mine.draft-notes",
+        ".a.csv.0123abcd.draft-notes",
+    }
+
+
+def test_a_folder_stays_if_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if path.name.endswith(".draft"):
+            raise KeyboardInterrupt
+        return known(path, target)
+
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "old").touch()
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), files.whole_folder(tmp_path / "kept"):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "old"]
+
+
+def test_a_link_in_the_place_of_a_folder_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "own").touch()
+    (tmp_path / "made").symlink_to("disk")
+    with files.whole_folder(tmp_path / "made"):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["disk", "made", "own"]

@@ -48,8 +48,13 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         old = draft.with_name(draft.name + "-old")
         if path.exists():
             path.replace(old)
-        draft.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            draft.replace(path)
+        except BaseException:  # Ctrl-C too
+            if old.exists():
+                old.replace(path)
+            raise
+        _remove(old)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -57,12 +62,18 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 def _draft(path: Path) -> Path:
     """Return a new name beside `path`, and remove the drafts of killed processes. git and DVC ignore all such names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.draft*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.draft*"):
+        if left.name.endswith((f".draft{path.suffix}", f".draft{path.suffix}-old")):
+            _remove(left)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft{path.suffix}")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a link and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -160,6 +160,20 @@ def test_a_float_image_is_refused_by_name(tmp_path: Path) -> None:
         images.read_rgb(tmp_path / "street.tif")
 
 
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 12), (np.uint16, 8), (np.int32, 8), (np.int32, 16)])
+def test_pixels_that_are_not_scaled_to_16_bits_are_refused(tmp_path: Path, kind: type, bits: int) -> None:
+    """They would all be black."""
+    path, grey = tmp_path / "street.tif", np.linspace(0, (1 << bits) - 1, 48).reshape(6, 8).astype(kind)
+    Image.fromarray(grey).save(path)
+    if bits == 16:
+        assert images.read_rgb(path).max() == 255
+    else:
+        with pytest.raises(
+            InputError, match=rf"street\.tif: no pixel above {grey.max()} of 65535.*; allowed: pixels scaled"
+        ):
+            images.read_rgb(path)
+
+
 def test_a_colour_label_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="label map of mode RGB; allowed: one byte a pixel"):
         images.read_labels(picture(tmp_path / "labels.png"))

@@ -23,6 +23,7 @@ LARGEST = 178.0  # megapixels
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", *(("AVIF",) if _AVIF else ()))
 PngImagePlugin.MAX_TEXT_CHUNK = 32 << 20  # bytes of a text or colour profile; of all texts, Pillow takes 64 MB
 Image.MAX_IMAGE_PIXELS = None  # The limit here comes before decoding too, and names the file.
+_DARK = 1 << 12  # of 16 bits; the brightest pixel of a photograph at night is above it
 _QUARTER_TURNS = (5, 6, 7, 8)
 _TURNS = (2, 3, 4, *_QUARTER_TURNS)
 _ORIENTATION = 0x0112
@@ -82,6 +83,9 @@ def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.ui
             values = np.asarray(upright)
             if upright.mode == "F" or values.min() < 0 or values.max() > 65535:
                 raise InputError(f"{path}: pixels of mode {upright.mode}; allowed: 8 or 16 bits a channel")
+            if values.max() < _DARK:
+                said = f"no pixel above {values.max()} of 65535, so that all is black, as where 8 to 12 bits are not scaled"
+                raise InputError(f"{path}: {said}; allowed: pixels scaled to 16 bits, or to 8")
             upright = Image.fromarray((values >> 8).astype(np.uint8))
         return np.array(upright.convert("RGB"))
 

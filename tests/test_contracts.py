@@ -545,11 +545,19 @@ def through_jpeg(labels: np.ndarray) -> np.ndarray:
     return np.minimum(np.asarray(Image.open(stream)), 150)
 
 
+def cityscapes(labels: np.ndarray) -> np.ndarray:
+    """The shares of a street: road, sidewalk, building, vegetation, sky, person, car."""
+    ids = np.repeat([7, 8, 11, 21, 23, 24, 26], [40, 6, 23, 17, 4, 2, 8]).astype(np.uint8)
+    return np.resize(np.repeat(ids, labels.size // 100 + 1), labels.shape)
+
+
 @pytest.mark.parametrize(
     ("spoil", "expectation", "said"),
     [
         (lambda labels: labels - 1, "labels are ADE20K's numbers", "numbered from 0, not from 1"),
         (lambda labels: labels + 1, "labels are ADE20K's numbers", "numbered from 2, not from 1"),
+        (lambda labels: labels * 0, "labels are ADE20K's numbers", "nobody had labelled anything: all pixels are 0"),
+        (cityscapes, "labels are ADE20K's numbers", "as if Cityscapes' labelIds"),
         (lambda labels: labels % 20 + 60, "labels are ADE20K's numbers", "as if from another list: 0% of the labelled"),
         (lambda labels: blurred(labels, 0.7, Resampling.BILINEAR), "no label map looks resampled", "only as edges"),
         (lambda labels: blurred(labels, 1.6, Resampling.BICUBIC), "no label map looks resampled", "only as edges"),

@@ -20,6 +20,8 @@ _CHUNK = 512
 USUAL = {2: "building", 3: "sky", 5: "tree", 7: "road", 10: "grass", 12: "sidewalk", 21: "car"}
 """Labels of most pixels of photographs of streets; none is one above or below another, but for building and sky."""
 LEAST_USUAL = 0.3
+CITYSCAPES = (7, 8, 11, 21, 23, 26)
+"""Road, sidewalk, building, vegetation, sky and car in Cityscapes' `labelIds`; ADE20K has road and car under 7 and 21."""
 
 
 def image_facts(manifest: pd.DataFrame, measured: pd.DataFrame, labels_orientation: str = "shown") -> pd.DataFrame:
@@ -81,9 +83,14 @@ def numbering(counts: NDArray[np.integer]) -> str | None:
     likeliest = max(pixels, key=lambda shift: pixels[shift])
     if likeliest:
         return f"as if numbered from {1 + likeliest}, not from 1: most pixels are then {', '.join(USUAL.values())}"
-    share = pixels[0] / max(int(counts[1:].sum()), 1)
+    if not counts[1:].any():
+        return "as if nobody had labelled anything: all pixels are 0"
+    # Trees and road of Cityscapes are cars and road here, so that the usual labels would seem to be there.
+    if counts[[*CITYSCAPES]].sum() > pixels[0]:
+        return "as if Cityscapes' labelIds: most pixels are then road, sidewalk, building, vegetation, sky, car"
+    share = pixels[0] / int(counts[1:].sum())
     few = f"as if from another list: {share:.0%} of the labelled pixels are {', '.join(USUAL.values())}"
-    return few if counts[1:].any() and share < LEAST_USUAL else None
+    return few if share < LEAST_USUAL else None
 
 
 def split_facts(

@@ -582,6 +582,19 @@ def test_label_maps_that_look_wrong_are_warned_of(
     assert all("failed for 10 of 20 rows; first: images/west/0.jpg" in line and said in line for line in told)
 
 
+def test_one_label_map_for_several_images_is_warned_of(
+    study: Path, plan: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = files.read_table(MANIFEST)
+    table.loc[2:4, "labels"] = table.loc[2, "labels"]
+    table.loc[8:, "labels"] = None
+    files.write_table(MANIFEST, table)
+    check(plan, "images")
+    (told,) = [line for line in capfd.readouterr().err.splitlines() if "every label map is of one image" in line]
+    paths = table["path"]
+    assert f"failed for 3 of 20 rows; first: {paths[2]} (labels_shared: {paths[4]})" in told
+
+
 def test_a_label_map_as_jpeg_is_refused(study: Path, plan: Settings) -> None:
     path = Path("data/acquire/labels/east/1.png")
     Image.open(path).save(path, "JPEG", quality=100)

@@ -37,6 +37,7 @@ def image_facts(manifest: pd.DataFrame, measured: pd.DataFrame, labels_orientati
         of images of the row's city, and `codec_cities`, the share of the cities that have images of the row's codec. Texts,
         missing where there is nothing to say: `copy` and `copy_elsewhere`, another image with the same file in the same and in
         another city; `turned`, the EXIF orientation of an image whose label map is taken to fit the image as shown;
+        `labels_shared`, another image with the same label map;
         `labels_numbering`, what the numbers in the label maps of the image's city seem to be, see `numbering`.
     """
     own = manifest[["id", "city", "spot", "path", "labels"]]
@@ -46,6 +47,9 @@ def image_facts(manifest: pd.DataFrame, measured: pd.DataFrame, labels_orientati
     counts = measured["labels_counts"].dropna().groupby(table["city"])
     numberings = counts.agg(lambda city: numbering(reduce(np.add, city)))
     table["labels_numbering"] = table["city"].map(numberings).where(table["labels_decode"].eq("yes"))
+    known = table.dropna(subset=["labels", "path"])
+    first, last = (known.groupby("labels")["path"].transform(end) for end in ("first", "last"))
+    table["labels_shared"] = first.where(first != known["path"], last).where(first != last).reindex(table.index)
     table["city_images"] = table.groupby("city")["city"].transform("size")
     table["codec_cities"] = table.groupby("manifest_codec")["city"].transform("nunique") / table["city"].nunique()
     table["copy"], table["copy_elsewhere"] = _copies(table)

@@ -230,6 +230,13 @@ def test_a_split_by_blocks_meets_its_contract_and_names_what_has_no_place(
     table = facts.split_facts(index, manifest, pixels, dict(zip(SPLITS, (0.6, 0.2, 0.2), strict=True)), by_spot=True)
     assert (table["spot_splits"] <= 1).all() and (table["city_splits"] == 3).all()
     assert table[["city_share_excess", "share_excess"]].max().max() <= 0.05
+    for lat, lon in ((manifest["lon"][7], manifest["lat"][7]), (0, 0)):
+        wrong = manifest.assign(lat=manifest["lat"].where(manifest.index != 7, lat))
+        wrong["lon"] = wrong["lon"].where(manifest.index != 7, lon)
+        with pytest.raises(
+            InputError, match=r"1 image\(s\) lie more than 100 km from .*; first: x\.jpg \(lat .*swapped"
+        ):
+            prepare._index(wrong, pixels, plan.prepare)
     manifest.loc[7, "lat"] = np.nan
     with pytest.raises(InputError, match=r"1 of 600 images have no coordinates; first: x\.jpg; allowed: lat and lon"):
         prepare._index(manifest, pixels, plan.prepare)

@@ -25,6 +25,7 @@ from citylens.settings.schema import SPLITS, Prepare, Settings
 ACQUIRED, SIZES = Path("data/acquire"), Path("reports/prepare/splits.csv")
 SHARD = 256  # images
 DEGREE = 111_195  # metres of a degree of latitude
+ELSEWHERE = 100_000  # metres from the middle of a city
 
 
 def run(settings: Settings) -> None:
@@ -76,6 +77,15 @@ def _places(manifest: pd.DataFrame) -> np.ndarray:
             f"{missing.sum()} of {len(manifest)} images have no coordinates; first: {manifest['path'][missing].iloc[0]}"
         )
         raise InputError(f"prepare.split: block: {said}; allowed: lat and lon for every image of the manifest")
+    middle = pd.DataFrame(turned, manifest.index).groupby(manifest["city"]).transform("median").to_numpy()
+    far = np.flatnonzero((np.abs(turned - middle) > ELSEWHERE).any(axis=1))  # False for NaN, where there are metres
+    if len(far):
+        first = manifest.iloc[far[0]]
+        said = f"{len(far)} image(s) lie more than {ELSEWHERE / 1000:g} km from the middle of their city; first: {first['path']}"
+        raise InputError(
+            f"prepare.split: block: {said} (lat {first['lat']}, lon {first['lon']}). Latitude and longitude may be swapped, or "
+            "0 may stand for an unknown place; allowed: coordinates in the city"
+        )
     return places
 
 

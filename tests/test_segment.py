@@ -200,6 +200,14 @@ def test_an_onnx_network_whose_numbers_name_nothing_is_refused(
     assert not Path("data/segment").exists()
 
 
+def test_probabilities_are_not_levelled_by_a_second_softmax() -> None:
+    scores = np.random.default_rng(0).normal(size=(2, 4, 6, 150)).astype(np.float32) * 5
+    once = onnx_parser._softmax(scores, 3)
+    for kind in (np.float32, np.float16):
+        again = onnx_parser._softmax(once.numpy().astype(kind), 1)
+        assert np.abs(again - once).max() < 1e-3 and once.max() > 0.9
+
+
 def test_the_authors_list_of_objects(project: Path) -> None:
     """It has semicolons between synonyms and between the words of one name."""
     rows = "1,.1,9,1,1,wall\n45,.1,9,1,0,chest;of;drawers;chest;bureau;dresser\n57,.1,9,1,0,pool;table;billiard;table\n"

@@ -169,8 +169,13 @@ def _prepared(image: NDArray[np.uint8], settings: Onnx) -> NDArray[np.float32]:
 
 
 def _softmax(output: NDArray[Any], axis: int) -> torch.Tensor:
-    """Return (N, classes, h, w) probabilities of the scores of all classes, which lie along an axis."""
-    return torch.softmax(torch.from_numpy(np.moveaxis(output, axis, 1).astype(np.float32)), 1)
+    """Return (N, classes, h, w) probabilities of the scores of all classes, which lie along an axis.
+
+    Scores that are probabilities already, of a network that ends with a softmax, stay as they are: a second one would level them.
+    """
+    scores = torch.from_numpy(np.moveaxis(output, axis, 1).astype(np.float32))
+    made = bool((scores >= 0).all()) and bool(((scores.sum(dim=1) - 1).abs() < 1e-2).all())  # float16 has three digits
+    return scores if made else torch.softmax(scores, 1)
 
 
 def _certain(output: NDArray[Any], settings: Onnx, labels: NDArray[np.uint8]) -> torch.Tensor:

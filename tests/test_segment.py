@@ -205,7 +205,33 @@ def test_probabilities_are_not_levelled_by_a_second_softmax() -> None:
     once = onnx_parser._softmax(scores, 3)
     for kind in (np.float32, np.float16):
         again = onnx_parser._softmax(once.numpy().astype(kind), 1)
-        assert np.abs(again - once).max() < 1e-3 and once.max() > 0.9
+        assert (again - once).abs().max() < 1e-3 and once.max() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((1, 1, 1, 3), "gives one class for a whole image of 48 x 64"),
+        ((1, 1, 1), "gives one class for a whole image of 48 x 64"),
+        ((1, 64, 48, 3), "gives 64 x 48 cells for an image of 48 x 64; allowed: height before width in both"),
+        ((1, 8, 6, 3), "gives 8 x 6 cells"),
+        ((1, 6, 8, 3), ""),
+        ((1, 7, 9), ""),
+        ((1, 1, 2, 3), ""),
+    ],
+)
+def test_an_onnx_network_whose_output_is_no_map_of_the_image_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], said: str
+) -> None:
+    """A classifier of whole images; exchanged axes, which resizing would hide."""
+    network(Path("parser/segmenter.onnx"), "NHWC", shape=[1, 48, 64, 3])
+    monkeypatch.setattr(onnx_parser, "_outputs", lambda *given: np.zeros(shape, np.int64 if len(shape) == 3 else None))
+    plan = configured("onnx", size=[48, 64]).segment
+    if said:
+        with pytest.raises(InputError, match=said):
+            onnx_parser.open_parser(plan)
+    else:
+        onnx_parser.open_parser(plan)
 
 
 def test_the_authors_list_of_objects(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ def open_parser(plan: Segment) -> Parser:
         if plan.probabilities != "none":
             said = f"{settings.model} gives the likeliest class only"
             raise InputError(f"segment.probabilities: {plan.probabilities}: {said}; allowed: none")
+        _check_cells(blank, None if blank.ndim == 3 else 1 if blank.shape[1] == 1 else 3, settings)
         labels = np.array([0, *sorted(names)], np.uint8)
         probabilities = partial(_certain, settings=settings, labels=labels)
     else:
@@ -52,6 +54,7 @@ def open_parser(plan: Segment) -> Parser:
         fits = {axis: _fits(blank.shape[axis], settings, names) for axis in (own, other)}
         axis = other if fits[other] and not fits[own] else own
         labels = _labels(blank.shape[axis], settings, folder, names)
+        _check_cells(blank, axis, settings)
         probabilities = partial(_softmax, axis=axis)
 
     def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:
@@ -157,6 +160,30 @@ def _outputs(session: onnxruntime.InferenceSession, settings: Onnx, images: list
             )
         parts.append(output[: len(own)])
     return np.concatenate(parts)
+
+
+def _check_cells(blank: NDArray[Any], axis: int | None, settings: Onnx) -> None:
+    """Check that the network's output has cells of the image, in the image's direction.
+
+    Args:
+        blank: its output for one image.
+        axis: of the classes, None where there is none.
+
+    Raises:
+        InputError: one number per class stands for the whole image, or height and width are exchanged.
+    """
+    cells = [side for place, side in enumerate(blank.shape) if place not in (0, axis)]
+    (height, width), (high, wide) = settings.sides, cells
+    if high == wide == 1:
+        raise InputError(
+            f"segment.onnx.model: {settings.model} gives one class for a whole image of {height} x {width}; "
+            "allowed: classes of pixels, or of cells of the image"
+        )
+    if abs(math.log(wide / height * width / high)) < abs(math.log(high / height * width / wide)) - 0.1:
+        raise InputError(
+            f"segment.onnx.model: {settings.model} gives {high} x {wide} cells for an image of {height} x {width}; "
+            "allowed: height before width in both"
+        )
 
 
 def _prepared(image: NDArray[np.uint8], settings: Onnx) -> NDArray[np.float32]:

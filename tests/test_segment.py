@@ -487,6 +487,7 @@ def test_checkpoints_give_what_the_transformers_library_itself_makes_of_them(
         ("index,name\n1,a\n1,b\n", "stands in several rows"),
         ("index,name\none,a\n", "allowed: whole numbers"),
         ("index,name\ninf,a\n", "allowed: whole numbers"),
+        ("index,name\n1.5,a\n2.5,b\n", "1.5 is no whole number; allowed: whole numbers"),
         ("index,name\n1,=1+1\n", "'=1[+]1' is no name"),
         ("index,name\n1,</script><script>alert(1)</script>\n", "is no name"),
         ("index,name,name\n1,a,b\n", "column name stands there twice"),

@@ -76,7 +76,7 @@ def read_objects(path: Path) -> dict[int, str]:
     columns = ["Idx", "Name"] if authors else ["index", "name"]
     numbers, words = (read_table(path, columns)[column] for column in columns)
     try:
-        names = dict(zip(map(int, numbers), map(str, words), strict=True))
+        names = dict(zip(map(_whole, numbers), map(str, words), strict=True))
     except (OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: column index: {error}; allowed: whole numbers from 1 to 150") from None
     wrong = [index for index in names if not 1 <= index <= OBJECTS]
@@ -88,6 +88,12 @@ def read_objects(path: Path) -> dict[int, str]:
         if authors and {*ADE20K[index].split()} <= {*synonyms.replace(";", " ").split()}:
             names[index] = f"{ADE20K[index]};{synonyms}"  # "pool table", not "pool" of "pool;table;billiard;table"
     return {index: label(name, str(path)) for index, name in names.items()}
+
+
+def _whole(number: Any) -> int:
+    if int(number) != float(number):
+        raise ValueError(f"{number} is no whole number")
+    return int(number)
 
 
 def _session(model: Path, settings: Onnx) -> onnxruntime.InferenceSession:

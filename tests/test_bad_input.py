@@ -722,6 +722,16 @@ def test_weights_are_finite_and_of_the_networks_type() -> None:
             checkpoints.load_weights(network, tensors, "given.safetensors")
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.complex64])
+def test_weights_that_are_no_floats_are_refused(kind: torch.dtype) -> None:
+    """A quantised network's whole numbers mean nothing without their scale."""
+    network = torch.nn.BatchNorm2d(2)
+    weights = network.state_dict() | {"weight": torch.tensor([100, 27]).to(kind)}
+    said = str(kind).removeprefix("torch.")
+    with pytest.raises(InputError, match=rf"w: 1 weight.*: weight holds {said}, without the scale of a quantised"):
+        checkpoints.load_weights(network, weights, "w")
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     network = networks.build("simpler", classes=2, size=64)
     tensors = dict(network.state_dict())

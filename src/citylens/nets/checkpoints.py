@@ -103,16 +103,20 @@ def load_network(path: Path | str) -> tuple[torch.nn.Module, Card]:
 
 
 def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path | str) -> None:
-    """Put weights into a network, with every name and shape as the network has them; numbers of other types are converted.
+    """Put weights into a network, with every name and shape as the network has them; floats of other types are converted.
 
     Raises:
-        InputError: names are missing, unknown or of another shape, or hold NaN or infinity; it lists them.
+        InputError: names are missing, unknown or of another shape, hold NaN or infinity, or whole or complex numbers where the
+            network has floats; it lists them.
     """
     wanted = network.state_dict()
     wrong = [f"{name} is missing" for name in wanted if name not in tensors]
     wrong += [f"{name} is unknown" for name in tensors if name not in wanted]
     misfits = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
     wrong += [f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}" for name in misfits]
+    types = {name: str(tensors[name].dtype).removeprefix("torch.") for name in wanted if name in tensors}
+    exact = [name for name in types if wanted[name].is_floating_point() and not tensors[name].is_floating_point()]
+    wrong += [f"{name} holds {types[name]}, without the scale of a quantised network, not floats" for name in exact]
     if wrong:
         raise InputError(f"{path}: {len(wrong)} weight(s) do not fit the network: {'; '.join(wrong[:20])}")
     fitting = {name: tensors[name].to(value.dtype) for name, value in wanted.items()}

@@ -73,7 +73,7 @@ def fitting(tensors: Mapping[str, torch.Tensor], network: nn.Module) -> dict[str
     """Return the tensors without those that are used in training alone, and with the network's own counts of batches."""
     counts = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
     used = [name for name in tensors if "deepsup" not in name and not name.endswith(BOOKKEEPING)]
-    return counts | {name: tensors[name].float() for name in used}
+    return counts | {name: tensors[name] for name in used}
 
 
 def scaled_size(height: int, width: int, short: int, longest: int) -> tuple[int, int]:

@@ -118,6 +118,21 @@ def test_the_same_seeds_are_compared_run_by_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("direction", "noise", "verdict"),
+    [("higher", "seeds", "regression"), ("lower", "other seeds", "regression"), ("same", "seeds", "changed")],
+)
+def test_one_run_that_became_worse_is_not_hidden_by_another(direction: str, noise: str, verdict: str) -> None:
+    """Two runs' values exchanged, on the same networks or on the same seeds: the mean stays."""
+    after = "w" if noise == "seeds" else "v"
+    swapped = {"a": BASE["a"][::-1], "b": BASE["b"]}
+    line = judged(side(BASE, "w"), side(swapped, after), rule(direction, noise=noise))
+    assert line["verdict"] == verdict and line["change"] == pytest.approx(0)
+    assert line["note"].endswith(": a-1 by -0.1000" if direction == "higher" else ": a-0 by +0.1000")
+    rounded = {"a": [0.815, 0.885], "b": BASE["b"]}
+    assert judged(side(BASE, "w"), side(rounded, after), rule(direction, noise=noise))["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
     ("base", "now", "verdict"),
     [(0.3, 0.02, "ok"), (0.3, 0.01, "regression"), (0.3, -0.2, "regression"), (0.01, -0.2, "ok"), (-0.1, 0.3, "ok")],
 )

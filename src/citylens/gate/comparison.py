@@ -13,6 +13,8 @@ use the same test images, so all differences are paired. Let :math:`s` be the st
   has nothing else.
 - A rule with the noise `other seeds` counts runs of the same network and seed as shared, even if their weights differ: training starts
   from the same weights with the same batches, so that its first losses differ only if training does.
+  In both cases each run is judged too, with the tolerance times the root of their number: one run that became worse and another
+  that became better leave the mean as it was.
 - :math:`s^2 = \sum (x - \bar{x})^2 / f_v` over the runs of base alone, about the mean of each unit, so that no regression can widen
   what is allowed. :math:`f_v` is the number of runs less the number of these means. Pooling assumes that the spread is alike in
   all networks. Where no unit has two values, as AR between a network's own runs, the spread between networks stands for it.
@@ -117,6 +119,8 @@ def _line(
     fresh = ", ".join(unit for unit in after if unit not in before)
     found = _noise(rule, before, after, both, base, spots) if rule.noise != "none" else {}
     low = rule.direction == "above" and line["base"] <= rule.tolerance
+    if line["direction"] != "above" and found.get("paired"):
+        found |= _apart(rule, before, after, both, found)
     notes = [f"not compared, new: {fresh}" if fresh else "", found.pop("note", ""), "not above in base" if low else ""]
     return line | ({"verdict": "ok"} if low else {}) | found | {"note": "; ".join(filter(None, notes))}
 
@@ -160,7 +164,7 @@ def _noise(
         shares.append(1 / len(old) + 1 / len(new) - 2 * common / (len(old) * len(new)))
     if max(shares) < 1e-12:
         note = "the same networks, no noise" if same == "weights" else "the same seeds, run by run"
-        return {"note": note, "fixed": same == "weights"}
+        return {"note": note, "fixed": same == "weights", "paired": True}
     if rule.noise == "any":
         return {"verdict": "ok", "note": "not compared, trained anew"}
     pools = {value.pool for values in before.values() for value in values}
@@ -178,6 +182,26 @@ def _noise(
     if over_spots:
         freedom = total**2 / (variance**2 / freedom + over_spots**2 / spots_freedom)
     return {"error": math.sqrt(total), "freedom": freedom, "note": "" if total else "no spread between the seeds"}
+
+
+def _apart(rule: Rule, before: _Units, after: _Units, both: list[str], found: dict[str, Any]) -> dict[str, Any]:
+    """Return a verdict if a run became worse by itself, which the mean hides where another became better.
+
+    A run may move by the tolerance times the root of the number of runs, so that rounding, which moves each by as much, stays green.
+    """
+    old, new = ({value.run: value.value for unit in both for value in side[unit]} for side in (before, after))
+    moved = {run: new[run] - old[run] for run in old if run in new}
+    if not moved:  # the same networks under other names
+        return {}
+    worse = {
+        run: abs(by) if rule.direction == "same" else -by if rule.direction == "higher" else by
+        for run, by in moved.items()
+    }
+    run = max(worse, key=worse.__getitem__)
+    if worse[run] <= rule.tolerance * math.sqrt(len(moved)) + 1e-12:
+        return {}
+    verdict = "changed" if rule.direction == "same" else "regression"
+    return {"verdict": verdict, "note": f"{found['note']}: {run} by {moved[run]:+.4f}"}
 
 
 def _spread(values: _Values) -> tuple[float, int, float]:

@@ -438,6 +438,24 @@ def test_r_of_the_same_networks_may_not_move(history: Path, capsys: pytest.Captu
     assert run() == 0
 
 
+def test_a_change_that_loosens_the_gate_is_said(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    rules = params["gate"]["metrics"]
+    assert [rule["name"] for rule in rules] == ["accuracy", "accuracy of", "R", "AR"]
+    rules[0]["tolerance"] = rules[1]["tolerance"] = 1
+    params["gate"] |= {"metrics": rules[:3], "false_alarms": 0.001}
+    write(history, 0.5)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert run() == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING")]
+    assert told == [
+        "WARNING: the rule on accuracy differs from base's: tolerance 0.01 is now 1",
+        "WARNING: the rule on accuracy of differs from base's: tolerance 0.02 is now 1",
+        "WARNING: the rule on AR differs from base's: it is gone",
+        "WARNING: gate.false_alarms 0.05 is now 0.001",
+    ]
+
+
 def prepare_other_data(folder: Path) -> None:
     lock = folder / "dvc.lock"
     lock.write_text(lock.read_text().replace("d.dir", "e.dir"))

@@ -85,6 +85,7 @@ def compare(settings: Settings, revision: str, *, other_data: bool = False, fold
     # A network measured on other images has noise, even if its weights are the same.
     before, after = (values(tree).assign(**{"weights": ""} if remarks else {}) for tree in (base, now))
     rules = settings.gate.metrics
+    loosened = [*_loosened(base, now)]
     if any(remark.startswith("WARNING") for remark in remarks):
         # Runs of the same seed on other images are not the same runs.
         rules = tuple(
@@ -93,7 +94,22 @@ def compare(settings: Settings, revision: str, *, other_data: bool = False, fold
             if rule.name not in COUNTS
         )
     table = comparison.compare(before, after, rules, settings.gate.false_alarms, spots(base))
-    return Report(commit, table, tuple(_stale(folder)), tuple(remarks))
+    return Report(commit, table, tuple(_stale(folder)), (*remarks, *loosened))
+
+
+def _loosened(base: Tree, now: Tree) -> Iterator[str]:
+    """Yield a line for each rule of base that the working tree lacks or has in another form: a change may loosen what judges it."""
+    before, after = (tree.mapping("params.yaml").get("gate") for tree in (base, now))
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return
+    old, new = ({str(rule.get("name")): rule for rule in one.get("metrics") or []} for one in (before, after))
+    for name, rule in old.items():
+        others = new.get(name, {})
+        changed = [f"{key} {value} is now {others.get(key)}" for key, value in rule.items() if others.get(key) != value]
+        if changed:
+            yield f"WARNING: the rule on {name} differs from base's: {', '.join(changed) if others else 'it is gone'}"
+    if before.get("false_alarms") != after.get("false_alarms"):
+        yield f"WARNING: gate.false_alarms {before.get('false_alarms')} is now {after.get('false_alarms')}"
 
 
 def refused(revision: str, error: InputError) -> Report:

@@ -510,6 +510,20 @@ def test_a_row_that_stands_twice_is_refused(history: Path, capsys: pytest.Captur
     assert "a run has a metric's row twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "allowed"),
+    [("accuracy", "95", "0 to 1"), ("AR", "-0.1", "0 to 1"), ("loss", "inf", "0 or more"), ("loss", "-1", "0 or more")],
+)
+def test_a_number_that_cannot_be_is_no_gain(
+    history: Path, capsys: pytest.CaptureFixture[str], metric: str, value: str, allowed: str
+) -> None:
+    """Per cent in the place of a share would be `better`."""
+    table = Path(TABLE).read_text().replace("unnamed,,,vgg11-0,0.0", f"{metric},x,,vgg11-0,{value}")
+    Path(TABLE).write_text(table)
+    assert run() == 2
+    assert f"{metric} x vgg11-0 is {value}; allowed: {allowed}" in capsys.readouterr().err
+
+
 def test_a_table_of_spots_that_is_none(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spots = history / "reports/report/spots.csv"
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]

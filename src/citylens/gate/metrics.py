@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 TABLE, SPOTS = "reports/report/metrics.csv", "reports/report/spots.csv"
 COLUMNS = ["metric", "row", "pool", "run", "value"]
+SHARES = (
+    "accuracy",
+    "accuracy of",
+    "mean R",
+    "R",
+    "explained area",
+    "AR",
+    "neighbour agreement",
+    "segmentation coverage",
+)
+LOSSES = ("loss", "first training loss", "last training loss")
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,13 @@ def values(tree: Tree) -> pd.DataFrame:
         raise Incomparable(f"{where}: not a table of metrics: {error}") from None
     if table.duplicated(["metric", "row", "run"]).any():
         raise Incomparable(f"{where}: a run has a metric's row twice; allowed: one line per metric, row and run")
+    highest = table["metric"].map(dict.fromkeys(SHARES, 1.0) | dict.fromkeys(LOSSES, sys.float_info.max))
+    wrong = table[(table["value"] < 0) & highest.notna() | (table["value"] > highest)]
+    if len(wrong):
+        first, most = wrong.iloc[0], highest[wrong.index[0]]
+        said = " ".join(filter(None, (first["metric"], first["row"], first["run"])))
+        allowed = "0 to 1" if most == 1 else "0 or more, and finite"
+        raise Incomparable(f"{where}: {said} is {first['value']:g}; allowed: {allowed}")
     weights = [[tree.outputs.get(f"models/train/{key}", "") for key in keys] for keys in runs]
     return table.assign(unit=units, weights=["+".join(md5s) if all(md5s) else "" for md5s in weights])
 

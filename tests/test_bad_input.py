@@ -88,10 +88,15 @@ def bomb(path: Path) -> None:
         (truncated, "cannot be decoded"),
         (lambda path: path.write_bytes(b""), r"empty \(0 bytes\)"),
         (lambda path: path.write_text("no image"), "not an image; allowed: JPEG, PNG"),
+        (
+            lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(60)),
+            "HEIC, whatever its name ends with; convert it; allowed: JPEG",
+        ),
+        (lambda path: Image.new("L", (8, 6)).save(path, "GIF"), "GIF, whatever its name ends with"),
         (bomb, "megapixels"),
         (lambda path: path.unlink(), "no such file"),
     ],
-    ids=["truncated", "zero bytes", "text", "10,000 x 30,000 px", "missing"],
+    ids=["truncated", "zero bytes", "text", "HEIC", "GIF", "10,000 x 30,000 px", "missing"],
 )
 def test_a_spoilt_image_is_named(tmp_path: Path, spoil: Callable[[Path], object], said: str) -> None:
     path = picture(tmp_path / "street.png")

@@ -28,6 +28,15 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 _TURNS = (2, 3, 4, *_QUARTER_TURNS)
 _ORIENTATION = 0x0112
 _TILE = (322, 323)  # TIFF's tags for a tile's width and height
+_OTHERS = {
+    **dict.fromkeys((b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"), "HEIC"),
+    b"GIF8": "GIF",
+    b"8BPS": "a Photoshop file",
+    b"JXL ": "JPEG XL",
+    b"jP  ": "JPEG 2000",
+    b"%PDF": "a PDF",
+}
+"""Formats that are not read, by what is in their first bytes."""
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _LOSSY = ("jpeg", "tiff_jpeg", "webp")  # compressions inside a TIFF
 
@@ -151,7 +160,11 @@ def _opened(path: Path | str, max_megapixels: float) -> Iterator[tuple[Image.Ima
         except MemoryError:
             raise
         except UnidentifiedImageError:
-            raise InputError(f"{path}: not an image; allowed: {', '.join(_FORMATS)}") from None
+            file.seek(0)
+            start = file.read(12)
+            kind = next((kind for mark, kind in _OTHERS.items() if mark in start), "")
+            said = f"{kind}, whatever its name ends with; convert it" if kind else "not an image"
+            raise InputError(f"{path}: {said}; allowed: {', '.join(_FORMATS)}") from None
         except Exception as error:
             limited = "MAX_TEXT" in str(error)
             allowed = "texts and colour profiles of 32 MB each, 64 MB in all" if limited else "a whole image"

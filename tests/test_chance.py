@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from skbio import DistanceMatrix
+from skbio.stats.distance import permanova as skbio_permanova
 
 from citylens.compare import mask_grids, residual
 from citylens.embed import purity
@@ -57,14 +59,14 @@ def test_the_grid_gives_r_as_the_pixels_do() -> None:
     weighted, labels = smooth(40, 0), blocks(40, 1)
     inside, total = object_ratio.count_pixels(labels, weighted, 0.5)
     where = chance.objects(labels)
-    covered = np.bincount(where.label, chance.inside(chance.cells(weighted >= 0.5), where), minlength=4)
+    covered = np.bincount(where.label, chance.inside(masks.cells(weighted >= 0.5), where), minlength=4)
     shown = np.bincount(where.label, where.pixels.sum(axis=1), minlength=4)
     np.testing.assert_allclose(covered[1:] / shown[1:], object_ratio.object_ratio(inside, total)[1:4], atol=0.005)
 
 
 def test_chance_is_the_mean_over_all_swaps_to_other_spots() -> None:
     city, spot, heading = images(4, 2, cities=1)
-    cover, where = chance.cells(smooth(8, 2) >= 0.5), chance.objects(blocks(8, 3))
+    cover, where = masks.cells(smooth(8, 2) >= 0.5), chance.objects(blocks(8, 3))
     expected = chance.inside(chance.expected_cells(cover, city, spot, heading), where)
     rows = []
     for order in permutations(range(4)):
@@ -80,7 +82,7 @@ def test_chance_needs_a_second_spot() -> None:
 
 
 def test_swapped_sums_are_those_of_each_swap() -> None:
-    cover, where = chance.cells(smooth(6, 4) >= 0.4), chance.objects(blocks(6, 5))
+    cover, where = masks.cells(smooth(6, 4) >= 0.4), chance.objects(blocks(6, 5))
     rows = np.stack([np.random.default_rng(seed).permutation(6) for seed in range(3)])
     sums = chance.swapped_inside(cover, rows, where, where.label)
     for swap, own in zip(rows, sums, strict=True):
@@ -105,7 +107,7 @@ def test_p_is_uniform_where_masks_know_nothing_of_the_image() -> None:
 def test_a_mask_that_follows_its_object_is_found() -> None:
     city, spot, heading = images(12, 1, cities=1)
     labels = blocks(12, 6)
-    cover, where = chance.cells(labels == 1), chance.objects(labels)
+    cover, where = masks.cells(labels == 1), chance.objects(labels)
     rows = np.stack([swapped_rows(city, spot, heading, np.random.default_rng(seed)) for seed in range(200)])
     drawn = (
         chance.swapped_inside(cover, rows, where, where.label)[:, 1:]
@@ -160,8 +162,8 @@ def test_swapped_residual_leaves_out_the_own_spot() -> None:
 
 
 def test_rank_correlation_is_spearmans() -> None:
-    first, second = (mask_grids.cells(smooth(4, seed)) for seed in (9, 10))
-    found = (mask_grids.ranks(first) * mask_grids.ranks(second)).sum(axis=1)
+    first, second = (masks.cells(smooth(4, seed)) for seed in (9, 10))
+    found = (masks.ranks(first) * masks.ranks(second)).sum(axis=1)
     wanted = [stats.spearmanr(one, other).statistic for one, other in zip(first, second, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -200,6 +202,17 @@ def test_permanova_is_anova_in_one_dimension() -> None:
     assert f[0] == pytest.approx(anova.statistic)
     means = np.repeat([1.5, 4.5, 8], 2)
     assert explained == pytest.approx(((means - values.mean()) ** 2).sum() / ((values - values.mean()) ** 2).sum())
+
+
+def test_permanova_is_scikit_bios() -> None:
+    """Its pseudo-F for any grouping, and with it the order of the groupings that p counts."""
+    points = np.random.default_rng(3).normal(size=(8, 5))
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    ways = pairings.groupings(np.repeat(range(4), 2))
+    f, _ = pairings.permanova(distances, ways)
+    for way in (0, 17, 104):
+        wanted = skbio_permanova(DistanceMatrix(distances), ways[way], permutations=0)["test statistic"]
+        assert f[way] == pytest.approx(wanted, rel=1e-9)
 
 
 def test_twins_are_found_and_p_is_the_share_of_groupings() -> None:

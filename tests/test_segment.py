@@ -234,6 +234,33 @@ def test_an_onnx_network_whose_output_is_no_map_of_the_image_is_refused(
         onnx_parser.open_parser(plan)
 
 
+def test_one_of_several_outputs_is_named(project: Path) -> None:
+    """The first output is that of a layer used in training alone."""
+    path = Path("parser/segmenter.onnx")
+    network(path, "NHWC")
+    whole = onnx.load(path)
+    whole.graph.node.append(helper.make_node("Neg", ["logits"], ["auxiliary"]))
+    whole.graph.output.insert(0, helper.make_tensor_value_info("auxiliary", TensorProto.FLOAT, None))
+    onnx.save(whole, path)
+    for output in (None, "logit"):
+        said = rf"segment\.onnx\.output: {output}: segmenter\.onnx has the outputs auxiliary, logits; allowed: .* one of them"
+        with pytest.raises(InputError, match=said):
+            segment.run(configured("onnx", output=output))
+    segment.run(configured("onnx", output="logits"))
+    assert (files.open_array("data/segment/labels.npy")[:, :, :24] == 1).all()
+
+
+def test_a_network_sees_whole_or_prepared_images(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network(Path("parser/segmenter.onnx"), "NHWC")
+    seen: list[tuple[int, ...]] = []
+    prepared = onnx_parser._prepared
+    monkeypatch.setattr(onnx_parser, "_prepared", lambda image, plan: seen.append(image.shape) or prepared(image, plan))
+    for which, shape in (("whole", (64, 128, 3)), ("prepared", (64, 64, 3))):
+        segment.run(with_segment(configured("onnx"), images=which))
+        assert seen[-2:] == [shape] * 2
+        assert (files.open_array("data/segment/labels.npy")[:, :, :24] == 1).all()
+
+
 def test_the_authors_list_of_objects(project: Path) -> None:
     """It has semicolons between synonyms and between the words of one name."""
     rows = "1,.1,9,1,1,wall\n45,.1,9,1,0,chest;of;drawers;chest;bureau;dresser\n57,.1,9,1,0,pool;table;billiard;table\n"

@@ -107,6 +107,24 @@ def test_it_learns_and_says_how_well(prepared: Path) -> None:
     assert history["training_loss"].iloc[-1] < history["training_loss"].iloc[0]
 
 
+def test_a_network_with_shuffled_labels_learns_no_cities(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training images change cities among each other, each seed in its own way; validation and test images keep theirs."""
+    learnt: list[np.ndarray] = []
+    images = training.Images
+    monkeypatch.setattr(
+        training, "Images", lambda pixels, labels, *rows: learnt.append(labels) or images(pixels, labels, *rows)
+    )
+    plan = configured(labels="shuffled", epochs=6, batch_size=4, learning_rate=0.0003)
+    for seed in (0, 1):
+        train.run(plan, "simpler", seed)
+    first, second = learnt
+    actual = np.tile([0, 1], 15)
+    for labels in learnt:
+        assert (labels[18:] == actual[18:]).all() and labels[:18].sum() == 9 and (labels[:18] != actual[:18]).any()
+    assert (first != second).any()
+    assert files.read_json("reports/train/simpler-0/scores.json")["accuracy"] < 0.9
+
+
 def test_the_best_epoch_is_kept_where_that_is_asked(prepared: Path) -> None:
     train.run(configured(keep="best", learning_rate=0.01, epochs=4), "simpler", 0)
     history = files.read_table("reports/train/simpler-0/history.csv")

@@ -1,21 +1,11 @@
-"""Masks on a common grid: AR, rank correlation and AR after swaps, alike for networks whose maps differ in size."""
+"""Masks on the grid of `nets.masks.cells`: AR, AR after swaps, and what their variance goes with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-
-GRID = 16  # cells per side
-
-
-def cells(masks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean of (N, H, W) masks in each cell, (N, 256)."""
-    shrunk = [cv2.resize(mask, (GRID, GRID), interpolation=cv2.INTER_AREA) for mask in masks]
-    return np.reshape(shrunk, (len(masks), GRID * GRID)).astype(np.float32)
 
 
 def residual(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -45,14 +35,6 @@ def swapped_residual(
         sums += np.where(other, residual(first, second[rows]), 0)
         counts += other
     return np.divide(sums, counts, out=np.full(len(first), np.nan), where=counts > 0)
-
-
-def ranks(grids: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, 256) ranks with mean 0 and length 1, of which the product of two is Spearman's correlation; 0 for even masks."""
-    ranked = rankdata(grids, axis=1)
-    ranked -= ranked.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(ranked, axis=1, keepdims=True)
-    return np.divide(ranked, length, out=np.zeros(ranked.shape), where=length > 0).astype(np.float32)
 
 
 def variance_shares(grids: Mapping[tuple[str, int], NDArray[np.float32]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citylens.compare import mask_grids, residual
+from citylens.nets import masks
 from citylens.nets.names import key, split_key
 from citylens.stats import pairings
 from citylens.stats.intervals import mean_interval, ratio_interval
@@ -43,7 +44,7 @@ def means(
         least and most, the bounds of AR for masks of such mean values; iou; rank_correlation; untrained and untrained_swapped,
         AR on the grid of the two networks before training.
     """
-    ranks = {name: mask_grids.ranks(own) for name, own in grids["masks"].items()}
+    ranks = {name: masks.ranks(own).astype(np.float32) for name, own in grids["masks"].items()}
     rows = []
     for (first, second), own in values.items():
         dead = (indexes[first]["dead"] | indexes[second]["dead"]).to_numpy()

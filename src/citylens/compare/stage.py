@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citylens.compare import mask_grids, pairs, residual
+from citylens.compare import pairs, residual
 from citylens.io import files, progress
 from citylens.io.logged import Logged
 from citylens.nets import masks, paper
@@ -73,7 +73,7 @@ def _values(
             for (first, second), found in parts.items():
                 found.append(residual.values(weighted[first], weighted[second], inside[first], inside[second]))
             for name, own in weighted.items():
-                cells[name].append(mask_grids.cells(own))
+                cells[name].append(masks.cells(own))
             advance(part.stop - part.start)
     grids |= {name: np.concatenate(own) for name, own in cells.items()}
     return {
@@ -83,9 +83,7 @@ def _values(
 
 def _cells(maps: np.ndarray, settings: Settings) -> np.ndarray:
     how, size = settings.explain.normalise, settings.prepare.size
-    return np.concatenate(
-        [mask_grids.cells(masks.normalise(maps[part], size, how)) for part in shards(len(maps), SHARD)]
-    )
+    return np.concatenate([masks.cells(masks.normalise(maps[part], size, how)) for part in shards(len(maps), SHARD)])
 
 
 def _swaps(images: pd.DataFrame, count: int) -> tuple[list[np.ndarray], np.ndarray]:

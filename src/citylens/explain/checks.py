@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from torch import nn
 
 from citylens.explain import grad_cam
@@ -54,11 +53,7 @@ def similarity(first: Maps, second: Maps) -> NDArray[np.float64]:
 
     Maps are compared before the ReLU, whose zeros have no ranks. Where one of two maps is constant, the correlation is 0.
     """
-    with np.errstate(invalid="ignore"):
-        ranks = [stats.rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
-        one, two = (values - values.mean(axis=1, keepdims=True) for values in ranks)
-        found = (one * two).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
-    return np.nan_to_num(found)
+    return (masks.ranks(first) * masks.ranks(second)).sum(axis=1)
 
 
 def hidden(images: torch.Tensor, weighted: Maps, share: float) -> tuple[torch.Tensor, torch.Tensor]:

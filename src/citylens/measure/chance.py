@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-GRID = 16  # cells per side
+from citylens.nets.masks import GRID, cells
+
 SAME = 1e-6  # R of equal regions differs by less, as it is summed in another order
 
 
@@ -31,12 +31,6 @@ class Objects:
     image: NDArray[np.int64]
     label: NDArray[np.int64]
     pixels: NDArray[np.float32]
-
-
-def cells(regions: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Return the share of each cell that a region covers, (N, 256), of (N, H, W) regions of zeros and ones."""
-    shrunk = [cv2.resize(region.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA) for region in regions]
-    return np.reshape(shrunk, (len(regions), GRID * GRID)).astype(np.float32)
 
 
 def objects(labels: NDArray[np.uint8], first: int = 0) -> Objects:
@@ -60,7 +54,7 @@ def expected_cells(
     They have the same heading, if headings are known and another spot has it. NaN where a city has one spot.
 
     Args:
-        cover: (N, 256) from `cells`.
+        cover: (N, 256) from `masks.cells`.
         cities, spots: (N,) names.
         headings: (N,) degrees, NaN where unknown.
     """
@@ -104,7 +98,7 @@ def swapped_inside(
     """Return the covered area of each group of objects after each swap, (swaps, groups), in cells' areas.
 
     Args:
-        cover: (N, 256) from `cells`.
+        cover: (N, 256) from `masks.cells`.
         rows: (swaps, N): the image whose cover each image gets.
         where: the objects of all images.
         codes: (M,) the group of each row of `where`, such as its city and label, from 0.

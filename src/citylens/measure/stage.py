@@ -93,7 +93,7 @@ def _counted(given: Inputs, settings: Settings) -> Iterator[tables.Part]:
             weighted = masks.normalise(given.maps[name][part], size, settings.explain.normalise)
             plain = masks.normalise(given.untrained[name][part], size, settings.explain.normalise)
             regions = _regions(weighted, plain, edges, centre, settings.measure)
-            cover[name] = chance.cells(regions["inside"])
+            cover[name] = masks.cells(regions["inside"])
             for city in index["city"][part].unique():
                 own = (index["city"][part] == city).to_numpy()
                 thresholds[city, name] = object_ratio.count_thresholds(labels[own], weighted[own])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from citylens.measure import chance, object_ratio
+from citylens.nets import masks
 from citylens.nets.label_maps import OBJECTS
 from citylens.nets.names import key, split_key
 from citylens.settings.schema import Measure
@@ -83,7 +84,7 @@ class Found:
             network, seed = split_key(name)
             own = index.assign(network=network, seed=seed).groupby(TRAINED, as_index=False)["dead"]
             images.append(own.agg(images="size", dead="sum"))
-        cover = {name: np.zeros((len(index), chance.GRID**2), np.float32) for name, index in indexes.items()}
+        cover = {name: np.zeros((len(index), masks.GRID**2), np.float32) for name, index in indexes.items()}
         return cls(pd.concat(images, ignore_index=True), size, cover)
 
     def add(self, part: Part) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+GRID = 16  # cells per side, the same for networks whose maps differ in size
 
 
 def dead(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -52,3 +55,20 @@ def inside(masks: NDArray[np.floating], threshold: float, how: str = "at least")
 def upsample(values: NDArray[np.floating], size: int) -> NDArray[np.float32]:
     """Return (h, w) values as (size, size) float32, bilinear with half-pixel centres (torch's `align_corners=False`)."""
     return np.asarray(cv2.resize(values.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR))
+
+
+def cells(masks: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return the mean of (N, H, W) masks, or the share of regions of zeros and ones, in each cell of the grid: (N, 256)."""
+    shrunk = [cv2.resize(mask.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA) for mask in masks]
+    return np.reshape(shrunk, (len(masks), GRID * GRID)).astype(np.float32)
+
+
+def ranks(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the ranks of N maps' values, (N, ...) as (N, cells), with mean 0 and length 1; 0 for a constant map.
+
+    The product of two maps' ranks is Spearman's correlation.
+    """
+    ranked = np.asarray(rankdata(maps.reshape(len(maps), -1), axis=1), np.float64)
+    ranked -= ranked.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(ranked, axis=1, keepdims=True)
+    return np.divide(ranked, length, out=np.zeros(ranked.shape), where=length > 0)

@@ -97,7 +97,7 @@ def _whole(number: Any) -> int:
 
 
 def _session(model: Path, settings: Onnx) -> onnxruntime.InferenceSession:
-    """Open a network whose one input has the shape and the type that the settings give."""
+    """Open a network whose one input has the shape and the type that the settings give, and which has the output that they name."""
     providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(model, providers=providers)
@@ -121,6 +121,10 @@ def _session(model: Path, settings: Onnx) -> onnxruntime.InferenceSession:
             f"segment.onnx: {settings.model} takes the pixels themselves (uint8); "
             "allowed: scale 1, mean [0, 0, 0] and std [1, 1, 1]"
         )
+    outputs = [put.name for put in session.get_outputs()]
+    if (settings.output is None and len(outputs) > 1) or settings.output not in (None, *outputs):
+        said = f"{settings.model} has the outputs {', '.join(outputs)}"
+        raise InputError(f"segment.onnx.output: {settings.output}: {said}; allowed: the name of one of them")
     return session
 
 
@@ -147,7 +151,7 @@ def _labels(classes: int, settings: Onnx, folder: Path, names: dict[int, str]) -
 
 def _outputs(session: onnxruntime.InferenceSession, settings: Onnx, images: list[NDArray[np.uint8]]) -> NDArray[Any]:
     """Return the network's output for N images, each (H, W, 3) uint8 RGB: (N, h, w), (N, h, w, classes) or (N, classes, h, w)."""
-    put = session.get_inputs()[0]
+    put, names = session.get_inputs()[0], [settings.output] if settings.output else None
     kind = TYPES[put.type.removeprefix("tensor(").removesuffix(")")]
     at_once, parts = put.shape[0] if isinstance(put.shape[0], int) else 1, []
     for start in range(0, len(images), at_once):
@@ -155,7 +159,7 @@ def _outputs(session: onnxruntime.InferenceSession, settings: Onnx, images: list
         batch = np.stack(own + own[:1] * (at_once - len(own)))  # A network may take a fixed number of images.
         batch = batch if settings.layout == "NHWC" else batch.transpose(0, 3, 1, 2)
         try:
-            output = np.asarray(session.run(None, {put.name: np.ascontiguousarray(batch, kind)})[0])
+            output = np.asarray(session.run(names, {put.name: np.ascontiguousarray(batch, kind)})[0])
         except Exception as error:  # The exceptions of onnxruntime have no common base class.
             said = f"{settings.model} fails on {np.dtype(kind)} {batch.shape}"
             raise InputError(f"segment.onnx.model: {said}: {error}") from None

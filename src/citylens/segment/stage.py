@@ -114,9 +114,14 @@ def _network(settings: Settings) -> tuple[Label, dict[int, str]]:
     parser = kinds[plan.segmenter].open_parser(plan)
     merged, names = object_names.merged(parser.names, plan.merge)
 
+    def seen(path: str) -> NDArray[np.uint8]:
+        image = images.read_rgb(ACQUIRED / path)
+        prepare = settings.prepare
+        return image if plan.images == "whole" else resizing.resize_image(image, prepare.size, prepare.resize)
+
     def label(rows: pd.DataFrame) -> dict[str, Any]:
         found = []
-        read = ((path, images.read_rgb(ACQUIRED / path)) for path in rows["path"])
+        read = ((path, seen(path)) for path in rows["path"])
         for _, same in groupby(read, key=lambda one: one[1].shape):
             paths, photographs = zip(*same, strict=True)
             for path, own in zip(paths, parser.parse(list(photographs)), strict=True):

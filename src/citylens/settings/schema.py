@@ -214,9 +214,11 @@ class Prepare:
 class Train:
     """How a network is trained; a pretrained start reads NETWORK.safetensors in the folder `path`.
 
-    For padding, dense_relu, last_pooling, dropout and initialisation see `nets.networks.build`.
+    For padding, dense_relu, last_pooling, dropout and initialisation see `nets.networks.build`. With shuffled labels, the training
+    images change their cities among each other, each seed in its own way: a network that has nothing to learn.
     """
 
+    labels: Literal["actual", "shuffled"]
     epochs: Annotated[int, within(1, 10_000)]
     batch_size: Annotated[int, within(1, 4096)]
     learning_rate: Annotated[float, within(1e-8, 1)]
@@ -255,7 +257,7 @@ class Onnx:
     """An ONNX scene parser and its list of objects, by their names in `segment.path`.
 
     Its input is the whole image, resized to `size`, the side of a square or (height, width): (pixel / scale - mean) / std.
-    `offset` is added to its classes.
+    `offset` is added to its classes. `output` is the name of the output that gives them, where the network has several.
     """
 
     model: File
@@ -267,6 +269,7 @@ class Onnx:
     mean: Annotated[tuple[float, ...], PerChannel]
     std: Annotated[tuple[Annotated[float, within(1e-9)], ...], PerChannel]
     offset: Annotated[int, within(0, 150)]
+    output: str | None = None
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -295,13 +298,17 @@ class Transformers:
 
 @dataclass(frozen=True)
 class Segment:
-    """What names the objects: the labels that come with the data, or a network; `merge` counts an object as another."""
+    """What names the objects: the labels that come with the data, or a network; `merge` counts an object as another.
+
+    The network sees the whole images, and its labels are resized by nearest neighbour; or it sees the prepared images.
+    """
 
     segmenter: Literal["oracle", "onnx", "csail", "transformers"]
     path: Folder
     batch_size: Annotated[int, within(1, 256)]
     merge: dict[str, str]
     probabilities: Literal["none", "top3"]
+    images: Literal["whole", "prepared"]
     onnx: Onnx
     csail: Csail
     transformers: Transformers

@@ -24,8 +24,7 @@ def ratio_interval(
     Returns:
         Lower and upper ends, (P,); NaN where a city has one spot, or nothing is below.
     """
-    groups, strata = pd.Series(strata), np.asarray(strata)
-    sizes = groups.groupby(groups).transform("size").to_numpy()
+    strata = np.asarray(strata)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = above.sum(axis=0) / below.sum(axis=0)
         without = (above.sum(axis=0) - above) / (below.sum(axis=0) - below)
@@ -35,7 +34,7 @@ def ratio_interval(
             variance += (count - 1) / count * ((own - own.mean(axis=0)) ** 2).sum(axis=0) if count > 1 else np.nan
     freedom = len(strata) - len(np.unique(strata))
     width = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance) if freedom > 0 else np.full(ratio.shape, np.nan)
-    return ratio - width, ratio + width if sizes.min(initial=2) > 1 else np.full(ratio.shape, np.nan)
+    return ratio - width, ratio + width
 
 
 def mean_interval(values: ArrayLike, cities: ArrayLike, spots: ArrayLike, level: float = LEVEL) -> tuple[float, float]:

@@ -41,7 +41,10 @@ def run(settings: Settings, network: str, seed: int, on_epoch: OnEpoch = lambda 
     index = files.read_table(PREPARED / "index.csv", ["city", "label", "split"])
     pixels, labels = files.open_array(PREPARED / "images.npy"), index["label"].to_numpy(np.int64)
     rows = {split: np.flatnonzero(index["split"] == split) for split in SPLITS}
-    images = training.Images(pixels, labels, rows["training"], rows["validation"])
+    learnt = labels.copy()
+    if plan.labels == "shuffled":
+        learnt[rows["training"]] = np.random.default_rng(seed).permutation(labels[rows["training"]])
+    images = training.Images(pixels, learnt, rows["training"], rows["validation"])
     cities = tuple(index.drop_duplicates("label").sort_values("label")["city"])
     card = checkpoints.Card(
         network,

@@ -588,7 +588,7 @@ def test_every_profile_is_allowed(profile: str) -> None:
         ("prepare.shares", [0.6, 0.2], "prepare.shares is [0.6, 0.2]; allowed: three positive shares"),
         ("study.networks", ["vgg12"], "study.networks is ['vgg12']; allowed: vgg11, resnet18, simple, simpler"),
         ("study.seeds", [1, 1], "study.seeds is [1, 1]; allowed: one or more different whole numbers"),
-        ("train.epoch", 3, "unknown key train.epoch; did you mean epochs? Allowed: epochs, batch_size"),
+        ("train.epoch", 3, "unknown key train.epoch; did you mean epochs? Allowed: labels, epochs, batch_size"),
         ("acquire", None, "acquire is None; allowed: a mapping of settings"),
         ("study.networks", ["vgg11; touch x"], "study.networks is ['vgg11; touch x']; allowed: vgg11, resnet18"),
         ("segment.csail.encoder", "../../.bashrc", "segment.csail.encoder is '../../.bashrc'; allowed: a path inside"),

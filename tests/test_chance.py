@@ -84,9 +84,9 @@ def test_chance_needs_a_second_spot() -> None:
 def test_swapped_sums_are_those_of_each_swap() -> None:
     cover, where = masks.cells(smooth(6, 4) >= 0.4), chance.objects(blocks(6, 5))
     rows = np.stack([np.random.default_rng(seed).permutation(6) for seed in range(3)])
-    sums = chance.swapped_inside(cover, rows, where, where.label)
+    sums = chance.swapped_inside(cover, rows, where, where.label, 4)
     for swap, own in zip(rows, sums, strict=True):
-        np.testing.assert_allclose(own, np.bincount(where.label, chance.inside(cover[swap], where)), rtol=1e-5)
+        np.testing.assert_allclose(own, np.bincount(where.label, chance.inside(cover[swap], where), 4), rtol=1e-5)
 
 
 def test_p_is_uniform_where_masks_know_nothing_of_the_image() -> None:
@@ -99,7 +99,7 @@ def test_p_is_uniform_where_masks_know_nothing_of_the_image() -> None:
         where = chance.Objects(np.arange(8), np.zeros(8, np.int64), generator.random((8, 256)).astype(np.float32) ** 4)
         rows = np.stack([swapped_rows(city, spot, heading, generator) for _ in range(99)])
         observed = np.array([chance.inside(cover, where).sum()]) / where.pixels.sum()
-        drawn = chance.swapped_inside(cover, rows, where, where.label) / where.pixels.sum()
+        drawn = chance.swapped_inside(cover, rows, where, where.label, 1) / where.pixels.sum()
         found.append(float(chance.tail(observed, drawn)[1][0]))
     assert stats.kstest(np.array(found) - 0.005, "uniform").pvalue > 0.01
 
@@ -110,7 +110,7 @@ def test_a_mask_that_follows_its_object_is_found() -> None:
     cover, where = masks.cells(labels == 1), chance.objects(labels)
     rows = np.stack([swapped_rows(city, spot, heading, np.random.default_rng(seed)) for seed in range(200)])
     drawn = (
-        chance.swapped_inside(cover, rows, where, where.label)[:, 1:]
+        chance.swapped_inside(cover, rows, where, where.label, 4)[:, 1:]
         / np.bincount(where.label, where.pixels.sum(axis=1))[1:]
     )
     z, p = chance.tail(np.array([1.0, 0.0, 0.0]), drawn)

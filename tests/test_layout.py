@@ -14,13 +14,14 @@ STAGES = [
     *("acquire", "validate", "prepare", "train", "explain", "segment"),
     *("measure", "compare", "embed", "report", "register"),
 ]
-SHARED = {"nets", "io", "stats", "settings", "errors"}
+SHARED = {"nets", "io", "stats", "settings", "engine", "errors"}
 MAY_IMPORT = {
     "errors": set(),
     "stats": set(),
     "io": {"errors"},
     "nets": {"io", "errors"},
     "settings": {"nets", "io", "errors"},
+    "engine": {"settings", "io", "errors"},
     "versions": SHARED,
     "gate": SHARED | {"versions"},
     "tracking": SHARED | {"versions", "gate", "explain"},
@@ -79,7 +80,9 @@ def test_a_stage_depends_on_the_folders_it_reaches(stage: str) -> None:
 
 def test_a_stage_has_one_name() -> None:
     assert {stage.split("_")[0] for stage in DVC} == set(STAGES)
-    assert set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"study", "tracking", "gate"} <= set(STAGES)
+    assert set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"study", "tracking", "engine", "gate"} <= set(
+        STAGES
+    )
     for stage, entry in DVC.items():
         outputs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
         paths = [output if isinstance(output, str) else next(iter(output)) for output in outputs]

@@ -8,7 +8,7 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from citylens.compare import pairs, residual
+from citylens.engine import map_shards
 from citylens.io import files, progress
 from citylens.io.logged import Logged
 from citylens.nets import masks, paper
@@ -28,7 +29,7 @@ from citylens.stats.swaps import swapped_rows
 EXPLAINED, REPORTS = Path("data/explain"), Path("reports/compare")
 SHARD = 128  # images
 COLUMNS = ["id", "city", "spot", "heading", "dead"]
-Arrays = Mapping[str, np.ndarray]
+Grids = dict[str, dict[str, np.ndarray]]
 
 
 def run(settings: Settings) -> None:
@@ -36,13 +37,7 @@ def run(settings: Settings) -> None:
     names = [key(*trained) for trained in settings.study.trained]
     indexes = {name: files.read_table(EXPLAINED / name / "index.csv", COLUMNS) for name in names}
     images = next(iter(indexes.values()))
-    maps, untrained = (
-        {name: files.open_array(EXPLAINED / name / f"{kind}.npy") for name in names} for kind in ("masks", "untrained")
-    )
-    grids: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in ("masks", "untrained")}
-    values = _values(maps, settings, grids["masks"])
-    grids["untrained"] = {name: _cells(own, settings) for name, own in untrained.items()}
-
+    values, grids = _values(names, len(images), settings)
     swaps, places = _swaps(images, settings.compare.swaps)
     table = pairs.means(images, indexes, values, grids, (swaps, places))
     with files.growing_table("data/compare/residuals.parquet") as append:
@@ -59,31 +54,44 @@ def run(settings: Settings) -> None:
 
 
 def _values(
-    maps: Arrays, settings: Settings, grids: dict[str, np.ndarray]
-) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """Return what is computed of each pair's masks at full size, each (N,), by pair; put the masks' grids into `grids`."""
-    size, how, plan = settings.prepare.size, settings.explain.normalise, settings.measure
-    count = len(next(iter(maps.values())))
-    parts: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {pair: [] for pair in combinations(maps, 2)}
-    cells: dict[str, list[np.ndarray]] = {name: [] for name in maps}
-    with progress.bar("compare", count) as advance:
-        for part in shards(count, SHARD):
-            weighted = {name: masks.normalise(own[part], size, how) for name, own in maps.items()}
-            inside = {name: masks.inside(own, plan.threshold, plan.explained) for name, own in weighted.items()}
-            for (first, second), found in parts.items():
-                found.append(residual.values(weighted[first], weighted[second], inside[first], inside[second]))
-            for name, own in weighted.items():
-                cells[name].append(masks.cells(own))
+    names: list[str], images: int, settings: Settings
+) -> tuple[dict[tuple[str, str], dict[str, np.ndarray]], Grids]:
+    """Return what is computed of each pair's masks at full size, each (N,), by pair; and all masks on the grid."""
+    parts, found = shards(images, SHARD), []
+    with progress.bar("compare", images) as advance:
+        for part, own in zip(parts, map_shards(_comparing, (names, settings), parts, settings.engine), strict=True):
+            found.append(own)
             advance(part.stop - part.start)
-    grids |= {name: np.concatenate(own) for name, own in cells.items()}
-    return {
-        pair: {name: np.concatenate([own[name] for own in found]) for name in found[0]} for pair, found in parts.items()
+    values = {
+        pair: {name: np.concatenate([own[pair][name] for own, _ in found]) for name in found[0][0][pair]}
+        for pair in found[0][0]
     }
+    grids = {
+        kind: {name: np.concatenate([cells[kind][name] for _, cells in found]) for name in names}
+        for kind in found[0][1]
+    }
+    return values, grids
 
 
-def _cells(maps: np.ndarray, settings: Settings) -> np.ndarray:
-    how, size = settings.explain.normalise, settings.prepare.size
-    return np.concatenate([masks.cells(masks.normalise(maps[part], size, how)) for part in shards(len(maps), SHARD)])
+def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[Any, Any]]:
+    """Return a function from a shard to its values of each pair and its masks on the grid, as `_values` returns them."""
+    size, how, plan = settings.prepare.size, settings.explain.normalise, settings.measure
+    maps, untrained = (
+        {name: files.open_array(EXPLAINED / name / f"{kind}.npy") for name in names} for kind in ("masks", "untrained")
+    )
+
+    def compared(part: slice) -> tuple[Any, Any]:
+        weighted = {name: masks.normalise(own[part], size, how) for name, own in maps.items()}
+        inside = {name: masks.inside(own, plan.threshold, plan.explained) for name, own in weighted.items()}
+        values = {
+            (first, second): residual.values(weighted[first], weighted[second], inside[first], inside[second])
+            for first, second in combinations(names, 2)
+        }
+        cells = {name: masks.cells(own) for name, own in weighted.items()}
+        plain = {name: masks.cells(masks.normalise(own[part], size, how)) for name, own in untrained.items()}
+        return values, {"masks": cells, "untrained": plain}
+
+    return compared
 
 
 def _swaps(images: pd.DataFrame, count: int) -> tuple[list[np.ndarray], np.ndarray]:

@@ -8,6 +8,7 @@ checks.json. Run alone: `citylens explain vgg11 0`. Costs about two forward pass
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from citylens.engine import map_shards
 from citylens.errors import InputError
 from citylens.explain import checks, grad_cam
 from citylens.io import files, progress
 from citylens.io.logged import Logged
 from citylens.nets import checkpoints, masks, memory, networks
 from citylens.nets.names import key
+from citylens.nets.shards import shards
 from citylens.settings.schema import Explain, Settings
 from citylens.stats.swaps import swapped_rows
 
 PREPARED, EXPLAINED, REPORTS = Path("data/prepare"), Path("data/explain"), Path("reports/explain")
+WORKER = 2 << 30  # bytes that a network and a batch need
 _TWIN = 1_000_003
 """Added to a network's seed for the random weights that replace its own, so that it shares none with the network before training."""
 
@@ -35,16 +39,17 @@ def run(settings: Settings, network: str, seed: int) -> None:
     name = key(network, seed)
     index = files.read_table(PREPARED / "index.csv", ["id", "city", "spot", "heading", "label", "split"])
     test = index[index["split"] == "test"]
-    model, card = checkpoints.load_network(Path("models/train") / name / "network.safetensors")
+    path = Path("models/train") / name / "network.safetensors"
+    model, card = checkpoints.load_network(path)
 
     cities = np.asarray(card.cities)
-    maps, logits = _explain(model, card, test, settings.explain)
+    rows, labels = test.index.to_numpy(), test["label"].to_numpy(np.int64)
+    maps, logits = _explain(path, None, rows, labels, settings)
     broken = ~(np.isfinite(maps).all(axis=(1, 2)) & np.isfinite(logits).all(axis=1))
     if broken.any():
         said = f"NaN or infinity for {broken.sum()} of {len(test)} test images; first: {test['id'][broken].iloc[0]}"
         raise InputError(f"{name}: the network or its Grad-CAM map gives {said}; allowed: finite numbers")
-    untrained = checkpoints.untrained(card, seed)
-    untrained_maps, _ = _explain(untrained.to(networks.device()), card, test, settings.explain)
+    untrained_maps, _ = _explain(path, seed, rows, labels, settings)
     predicted = logits.argmax(1)
     table = test[["id", "city", "spot", "heading"]].assign(
         predicted=cities[predicted],
@@ -61,31 +66,61 @@ def run(settings: Settings, network: str, seed: int) -> None:
         files.write_array(folder / "untrained.npy", untrained_maps)
         files.write_table(folder / "index.csv", table)
     with files.whole_folder(REPORTS / name) as folder:
-        for path, content in found.items():
-            (files.write_json if path.endswith(".json") else files.write_table)(folder / path, content)
+        for file, content in found.items():
+            (files.write_json if file.endswith(".json") else files.write_table)(folder / file, content)
 
 
 def _explain(
-    model: torch.nn.Module, card: checkpoints.Card, test: pd.DataFrame, plan: Explain
+    path: Path, untrained: int | None, rows: np.ndarray, labels: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maps (N, h, w) and the logits (N, classes) of the test images, both float32."""
-    pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
-    rows, labels = test.index.to_numpy(), torch.tensor(test["label"].to_numpy(np.int64), device=device)
-    body, head = networks.cut(model, plan.layer)
+    """Return the maps (N, h, w) and the logits (N, classes) of some images, both float32.
 
-    def explained(batch: slice) -> tuple[np.ndarray, np.ndarray]:
-        images = networks.to_input(torch.from_numpy(pixels[rows[batch]]).to(device), card.mean, card.std)
-        maps, logits = grad_cam.grad_cam(body, head, images, labels[batch] if plan.score == "actual" else None)
-        advance(len(images))
-        return maps.cpu().numpy(), logits.cpu().numpy()
-
+    Args:
+        path: of the trained network.
+        untrained: None, or the seed of the network as it was before training, which is then explained.
+        rows: (N,) the images' places in the packed images.
+        labels: (N,) their cities.
+    """
+    plan = settings.explain
+    parts, given = shards(len(rows), plan.batch_size), (path, untrained, rows, labels, plan)
+    found = []
     try:
-        with progress.bar(f"explain {card.network}", len(rows)) as advance:
-            batches = list(memory.in_batches(explained, len(rows), plan.batch_size))
+        with progress.bar(f"explain {path.parent.name}", len(rows)) as advance:
+            for own in map_shards(_explaining, given, parts, settings.engine, memory=WORKER, network=True):
+                found.append(own)
+                advance(len(own[0]))
     except memory.OutOfMemory as error:
         raise InputError(f"explain.batch_size: {error}; allowed: a smaller one") from None
-    maps, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    maps, logits = (np.concatenate(own) for own in zip(*found, strict=True))
     return maps, logits
+
+
+def _explaining(
+    path: Path, untrained: int | None, rows: np.ndarray, labels: np.ndarray, plan: Explain
+) -> Callable[[slice], tuple[np.ndarray, np.ndarray]]:
+    """Return a function that gives the maps and the logits of a shard of the images; for the arguments see `_explain`."""
+    model, card = checkpoints.load_network(path)
+    if untrained is not None:
+        model = checkpoints.untrained(card, untrained).to(networks.device())
+    pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
+    body, head = networks.cut(model, plan.layer)
+
+    def explained(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        torch.set_num_threads(1)  # of this thread: sums of float32 depend on how many share them
+        images = networks.to_input(torch.from_numpy(pixels[rows[part]]).to(device), card.mean, card.std)
+        own = torch.tensor(labels[part], device=device) if plan.score == "actual" else None
+        maps, logits = grad_cam.grad_cam(body, head, images, own)
+        return maps.cpu().numpy(), logits.cpu().numpy()
+
+    def explaining(shard: slice) -> tuple[np.ndarray, np.ndarray]:
+        start, images = shard.start, shard.stop - shard.start
+        batches = memory.in_batches(
+            lambda batch: explained(slice(start + batch.start, start + batch.stop)), images, plan.batch_size
+        )
+        maps, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return maps, logits
+
+    return explaining
 
 
 def _checked(

@@ -21,18 +21,24 @@ LONGEST_FOLDER = 60  # bytes
 
 
 @contextmanager
-def pool() -> Iterator[Executor]:
-    """Yield a pool of up to one process per core; they are killed if the block fails, and end if this process is killed.
+def pool(
+    workers: int | None = None, begin: Callable[..., object] | None = None, given: tuple[Any, ...] = ()
+) -> Iterator[Executor]:
+    """Yield a pool of processes; they are killed if the block fails, and end if this process is killed.
 
-    Where the system has no semaphores (a container without /dev/shm), the pool has threads instead.
+    Each calls `begin(*given)` first, which may raise nothing. There are up to `workers`, or one per core. Where the system has no
+    semaphores (a container without /dev/shm), the pool has threads instead.
     """
     others, context = set(active_children()), _context()
     try:
         context.Lock()
     except OSError:
-        executor: Executor = ThreadPoolExecutor(os.cpu_count())
+        if begin:
+            begin(*given)
+        executor: Executor = ThreadPoolExecutor(workers or os.cpu_count())
     else:
-        executor = ProcessPoolExecutor(os.cpu_count(), context, initializer=_end_with_parent)
+        arguments = (begin, given)
+        executor = ProcessPoolExecutor(workers or os.cpu_count(), context, initializer=_begin, initargs=arguments)
     with executor:
         try:
             yield executor
@@ -89,6 +95,12 @@ def _answer(answered: Connection, read: Callable[[Path], Any], path: Path, most:
     except Exception as error:
         value = error
     answered.send(value)
+
+
+def _begin(begin: Callable[..., object] | None, given: tuple[Any, ...]) -> None:
+    _end_with_parent()
+    if begin:
+        begin(*given)
 
 
 def _end_with_parent() -> None:

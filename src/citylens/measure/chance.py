@@ -8,7 +8,6 @@ R to .005 (tests/test_chance.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,11 +38,6 @@ def objects(labels: NDArray[np.uint8], first: int = 0) -> Objects:
     image, label = np.array(found, np.int64).reshape(-1, 2).T
     pixels = [cells((labels[place] == value)[None]) for place, value in found]
     return Objects(image + first, label, np.concatenate([*pixels, np.empty((0, GRID * GRID), np.float32)]))
-
-
-def joined(parts: list[Objects]) -> Objects:
-    """Return the objects of all images, from those of shards in order."""
-    return Objects(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("image", "label", "pixels")))
 
 
 def expected_cells(
@@ -93,19 +87,20 @@ def inside(cover: NDArray[np.float32], where: Objects) -> NDArray[np.float64]:
 
 
 def swapped_inside(
-    cover: NDArray[np.float32], rows: NDArray[np.int64], where: Objects, codes: NDArray[np.int64]
+    cover: NDArray[np.float32], rows: NDArray[np.integer], where: Objects, codes: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
     """Return the covered area of each group of objects after each swap, (swaps, groups), in cells' areas.
 
     Args:
         cover: (N, 256) from `masks.cells`.
         rows: (swaps, N): the image whose cover each image gets.
-        where: the objects of all images.
+        where: the objects of some images.
         codes: (M,) the group of each row of `where`, such as its city and label, from 0.
+        groups: their number.
     """
-    sums = np.zeros((codes.max(initial=-1) + 1, len(rows)))
-    starts = np.searchsorted(where.image, np.arange(len(cover) + 1))
-    for image, (start, end) in enumerate(pairwise(starts)):
+    sums = np.zeros((groups, len(rows)))
+    images, starts = np.unique(where.image, return_index=True)
+    for image, start, end in zip(images, starts, [*starts[1:], len(where.image)], strict=True):
         # One product of matrices per image: its objects with the covers that it gets in all swaps.
         sums[codes[start:end]] += where.pixels[start:end] @ cover[rows[:, image]].T
     return sums.T

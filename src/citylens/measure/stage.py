@@ -7,15 +7,15 @@ regions that need no network) and scores.json. Run alone: `citylens measure`. Co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from citylens.engine import map_shards
 from citylens.io import files, progress
 from citylens.io.logged import Logged
 from citylens.measure import chance, object_ratio, reference_masks, tables
@@ -34,7 +34,7 @@ EQUAL_AREA = 0.2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the loop over shards reads: per network the index and both arrays of maps; the labels; the test images."""
+    """What a worker reads: per network the index and both arrays of maps; the labels; the packed images, and the test images' places."""
 
     indexes: dict[str, pd.DataFrame]
     maps: dict[str, np.ndarray]
@@ -46,14 +46,18 @@ class Inputs:
 
 def run(settings: Settings) -> None:
     """Compute R of every trained network."""
-    given, names = _inputs(settings), _names()
-    found = tables.Found.empty(given.indexes, given.labels.shape[1])
+    names, indexes = _names(), _indexes(settings)
+    images = next(iter(indexes.values()))
+    size, swaps = files.open_array(SEGMENTED / "labels.npy").shape[1], settings.measure.swaps
+    found = tables.Found.empty(indexes, size, swaps)
     with files.growing_table("data/measure/pixels.parquet") as append:
-        for part in _counted(given, settings):
+        for part in _mapped("measure", _counting, (settings,), len(images), settings):
             found.add(part)
             append(part.counted.assign(object=part.counted["label"].map(names)).drop(columns="spot"))
-    swapped = _swapped(next(iter(given.indexes.values())), settings.measure.swaps)
-    table = tables.ratios(found, swapped, names, settings.measure)
+    swapped = _swapped(images, swaps)
+    for sums in _mapped("measure: chance", _swapping, (found.cover, swapped), len(images), settings):
+        found.add_swaps(sums)
+    table = tables.ratios(found, names, settings.measure)
 
     files.write_table(REPORTS / "object_ratio.csv", table)
     files.write_table(REPORTS / "thresholds.csv", tables.over_thresholds(found, names))
@@ -61,14 +65,29 @@ def run(settings: Settings) -> None:
     files.write_json(REPORTS / "scores.json", tables.scores(found, table))
 
 
-def _inputs(settings: Settings) -> Inputs:
+def _mapped(
+    title: str, start: Callable[..., Any], given: tuple[Any, ...], images: int, settings: Settings
+) -> Iterator[Any]:
+    parts = shards(images, SHARD)
+    with progress.bar(title, images) as advance:
+        for part, found in zip(parts, map_shards(start, given, parts, settings.engine), strict=True):
+            yield found
+            advance(part.stop - part.start)
+
+
+def _indexes(settings: Settings) -> dict[str, pd.DataFrame]:
     columns = ["id", "city", "spot", "heading", "predicted", "dead"]
     keys = [key(*trained) for trained in settings.study.trained]
+    return {name: files.read_table(EXPLAINED / name / "index.csv", columns) for name in keys}
+
+
+def _inputs(settings: Settings) -> Inputs:
+    indexes = _indexes(settings)
     split = files.read_table(PREPARED / "index.csv", ["split"])["split"]
     return Inputs(
-        {name: files.read_table(EXPLAINED / name / "index.csv", columns) for name in keys},
-        {name: files.open_array(EXPLAINED / name / "masks.npy") for name in keys},
-        {name: files.open_array(EXPLAINED / name / "untrained.npy") for name in keys},
+        indexes,
+        {name: files.open_array(EXPLAINED / name / "masks.npy") for name in indexes},
+        {name: files.open_array(EXPLAINED / name / "untrained.npy") for name in indexes},
         files.open_array(SEGMENTED / "labels.npy"),
         files.open_array(PREPARED / "images.npy"),
         np.flatnonzero(split == "test"),
@@ -80,8 +99,9 @@ def _names() -> dict[int, str]:
     return dict(zip(objects["label"], objects["name"], strict=True)) | {0: "unlabelled"}
 
 
-def _counted(given: Inputs, settings: Settings) -> Iterator[tables.Part]:
-    """Yield what is counted in each shard, in order; threads count, as numpy lets them work side by side."""
+def _counting(settings: Settings) -> Callable[[slice], tables.Part]:
+    """Return a function that counts the pixels of a shard."""
+    given = _inputs(settings)
     size = given.labels.shape[1]
     centre = reference_masks.ranks(reference_masks.nearness(size)[None])
 
@@ -98,13 +118,22 @@ def _counted(given: Inputs, settings: Settings) -> Iterator[tables.Part]:
                 own = (index["city"][part] == city).to_numpy()
                 thresholds[city, name] = object_ratio.count_thresholds(labels[own], weighted[own])
             rows.append(_rows(name, index[part], labels, regions, weighted))
-        counted = pd.concat(rows, ignore_index=True)
-        return tables.Part(part, chance.objects(labels, part.start), cover, thresholds, counted)
+        return tables.Part(part, cover, thresholds, pd.concat(rows, ignore_index=True))
 
-    with ThreadPoolExecutor(cpu_count()) as pool, progress.bar("measure", len(given.labels)) as advance:
-        for found in pool.map(count, shards(len(given.labels), SHARD)):
-            yield found
-            advance(found.images.stop - found.images.start)
+    return count
+
+
+def _swapping(cover: dict[str, np.ndarray], swapped: tables.Swapped) -> Callable[[slice], tables.SwapSums]:
+    """Return a function that sums, over a shard, what the explanations of other images cover of its objects."""
+    labels = files.open_array(SEGMENTED / "labels.npy")
+    expected = {
+        name: chance.expected_cells(own, swapped.cities, swapped.spots, swapped.headings) for name, own in cover.items()
+    }
+
+    def swap(part: slice) -> tables.SwapSums:
+        return tables.swap_sums(chance.objects(labels[part], part.start), cover, expected, swapped)
+
+    return swap
 
 
 def _regions(
@@ -143,7 +172,7 @@ def _rows(
 def _swapped(index: pd.DataFrame, swaps: int) -> tables.Swapped:
     generator = np.random.default_rng(0)
     columns = index["city"].to_numpy(), index["spot"].astype(str).to_numpy(), index["heading"].to_numpy(float)
-    drawn = [swapped_rows(*columns, generator) for _ in range(swaps)]
+    drawn = [swapped_rows(*columns, generator).astype(np.int32) for _ in range(swaps)]
     return tables.Swapped(*columns, rows=np.stack(drawn))
 
 

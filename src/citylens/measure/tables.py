@@ -43,17 +43,30 @@ class Part:
 
     Args:
         images: the shard.
-        objects: where the objects are.
         cover: per trained network (n, 256), the cells' shares inside the explanations.
         thresholds: per city and trained network (151, 10), the pixels of each object above each threshold.
         counted: one row per image, network and object in the image.
     """
 
     images: slice
-    objects: chance.Objects
     cover: dict[str, NDArray[np.float32]]
     thresholds: dict[tuple[str, str], NDArray[np.int64]]
     counted: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class SwapSums:
+    """Areas of a shard's objects, in cells, by city (in order of its name) x label.
+
+    Args:
+        shown: (C x 151,), the objects' own areas.
+        inside: per trained network (2, C x 151), covered by the image's own explanation, and by the one expected by chance.
+        drawn: per trained network (swaps, C x 151), covered after each swap.
+    """
+
+    shown: NDArray[np.float64]
+    inside: dict[str, NDArray[np.float64]]
+    drawn: dict[str, NDArray[np.float64]]
 
 
 @dataclass
@@ -64,20 +77,22 @@ class Found:
         images: per city, network and seed: the numbers of images and of dead masks.
         size: side of the images, in pixels.
         cover: per trained network (N, 256), the cells' shares inside the explanations.
+        swaps: see `SwapSums`.
         thresholds: per city and trained network (151, 10), the pixels of each object above each threshold.
-        sums: per city, spot, network, seed and label: all that is counted, one table per shard.
-        objects: where the objects are, one per shard.
+        sums: per city, network, seed and label: all that is counted.
+        by_spot: `inside` and `total` per spot as well, one table per shard.
     """
 
     images: pd.DataFrame
     size: int
     cover: dict[str, NDArray[np.float32]]
+    swaps: SwapSums
     thresholds: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
-    sums: list[pd.DataFrame] = field(default_factory=list)
-    objects: list[chance.Objects] = field(default_factory=list)
+    sums: pd.DataFrame = field(default_factory=pd.DataFrame)
+    by_spot: list[pd.DataFrame] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, indexes: Mapping[str, pd.DataFrame], size: int) -> Found:
+    def empty(cls, indexes: Mapping[str, pd.DataFrame], size: int, swaps: int) -> Found:
         """Return no sums yet, for the test images in each trained network's index."""
         images = []
         for name, index in indexes.items():
@@ -85,11 +100,13 @@ class Found:
             own = index.assign(network=network, seed=seed).groupby(TRAINED, as_index=False)["dead"]
             images.append(own.agg(images="size", dead="sum"))
         cover = {name: np.zeros((len(index), masks.GRID**2), np.float32) for name, index in indexes.items()}
-        return cls(pd.concat(images, ignore_index=True), size, cover)
+        counts = pd.concat(images, ignore_index=True)
+        groups = counts["city"].nunique() * (OBJECTS + 1)
+        inside, drawn = ({name: np.zeros((rows, groups)) for name in indexes} for rows in (2, swaps))
+        return cls(counts, size, cover, SwapSums(np.zeros(groups), inside, drawn))
 
     def add(self, part: Part) -> None:
         """Add what was counted in a shard."""
-        self.objects.append(part.objects)
         for name, cover in part.cover.items():
             self.cover[name][part.images] = cover
         for of, counts in part.thresholds.items():
@@ -98,14 +115,19 @@ class Found:
         parts = {f"{column}_alive": counted[column].where(counted["dead"] == 0, 0) for column in ("inside", "total")}
         parts |= {f"{column}_right": counted[column].where(counted["right"] == 1, 0) for column in ("inside", "total")}
         table = counted.assign(**parts, images_with=1)
-        self.sums.append(table.groupby([*OBJECT, "spot"], as_index=False)[SUMMED].sum())
+        sums = table.groupby(OBJECT)[SUMMED].sum()
+        self.sums = pd.concat([self.sums, sums]).groupby(level=OBJECT).sum() if len(self.sums) else sums
+        self.by_spot.append(table.groupby([*OBJECT, "spot"], as_index=False)[["inside", "total"]].sum())
 
-    def by_spot(self) -> pd.DataFrame:
-        """Return the sums per spot over all shards."""
-        return pd.concat(self.sums).groupby([*OBJECT, "spot"], as_index=False).sum()
+    def add_swaps(self, sums: SwapSums) -> None:
+        """Add a shard's areas after swaps."""
+        self.swaps.shown[:] += sums.shown
+        for name in sums.inside:
+            self.swaps.inside[name][:] += sums.inside[name]
+            self.swaps.drawn[name][:] += sums.drawn[name]
 
 
-def ratios(found: Found, swapped: Swapped, names: Mapping[int, str], plan: Measure) -> pd.DataFrame:
+def ratios(found: Found, names: Mapping[int, str], plan: Measure) -> pd.DataFrame:
     """Return R of each city, network, seed and object beside its chance levels; unlabelled pixels are left out.
 
     Columns: as OBJECT, COLUMNS and CHANCE say. `area` is the share of the city's pixels inside the explanations, `lift` the ratio
@@ -113,8 +135,7 @@ def ratios(found: Found, swapped: Swapped, names: Mapping[int, str], plan: Measu
     known); `z` and `p` come from swaps of whole spots; `q` are the p of one city and network's kept objects after Benjamini and
     Hochberg. `soft` weighs pixels by the mask. `untrained` is R of the network before training.
     """
-    by_spot = found.by_spot()
-    table = by_spot.drop(columns="spot").groupby(OBJECT, as_index=False).sum().merge(found.images, on=TRAINED)
+    table = found.sums.reset_index().merge(found.images, on=TRAINED)
     area = table.groupby(TRAINED)[["inside", "total"]].transform("sum")
     table["area"] = area["inside"] / area["total"]
     table = table[table["label"] > 0].reset_index(drop=True)
@@ -130,7 +151,7 @@ def ratios(found: Found, swapped: Swapped, names: Mapping[int, str], plan: Measu
     ):
         table[name] = table[inside] / table[total].where(table[total] > 0)
     table["lift"] = table["ratio"] / table["area"].where(table["area"] > 0)
-    table = table.merge(_intervals(by_spot), on=OBJECT).merge(_beside_swaps(found, swapped), on=OBJECT, how="left")
+    table = table.merge(_intervals(found), on=OBJECT).merge(_beside_swaps(found), on=OBJECT, how="left")
     table["q"] = table[table["kept"] == 1].groupby(TRAINED)["p"].transform(_adjusted)
     return table[[*OBJECT, *COLUMNS, *CHANCE]]
 
@@ -140,8 +161,8 @@ def _adjusted(p: pd.Series) -> pd.Series:
     return pd.Series(false_discovery_control(known) if len(known) else [], known.index, dtype=float).reindex(p.index)
 
 
-def _intervals(by_spot: pd.DataFrame) -> pd.DataFrame:
-    rows = []
+def _intervals(found: Found) -> pd.DataFrame:
+    rows, by_spot = [], pd.concat(found.by_spot).groupby([*OBJECT, "spot"], as_index=False).sum()
     for trained, own in by_spot.groupby(TRAINED):
         wide = own.pivot(index="spot", columns="label", values=["inside", "total"]).fillna(0)
         low, high = ratio_interval(wide["inside"].to_numpy(), wide["total"].to_numpy(), [trained[0]] * len(wide))
@@ -154,24 +175,47 @@ def _intervals(by_spot: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def _beside_swaps(found: Found, swapped: Swapped) -> pd.DataFrame:
-    """Return chance, swap_sd, z and p of each city, network, seed and object."""
-    where = chance.joined(found.objects)
+def swap_sums(
+    where: chance.Objects,
+    cover: Mapping[str, NDArray[np.float32]],
+    expected: Mapping[str, NDArray[np.float32]],
+    swapped: Swapped,
+) -> SwapSums:
+    """Return the areas of some images' objects, by city and label, that explanations cover.
+
+    Args:
+        where: the objects of a shard's images.
+        cover: per trained network (N, 256), of all images.
+        expected: per trained network (N, 256), see `chance.expected_cells`.
+        swapped: of all images.
+    """
     cities, code = np.unique(swapped.cities, return_inverse=True)
-    groups, codes = np.unique(code[where.image] * (OBJECTS + 1) + where.label, return_inverse=True)
-    shown = np.bincount(codes, where.pixels.sum(axis=1))
-    tables = []
-    for name, cover in found.cover.items():
+    groups, codes = len(cities) * (OBJECTS + 1), code[where.image] * (OBJECTS + 1) + where.label
+
+    def added(areas: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.bincount(codes, areas, groups).astype(np.float64)
+
+    inside = {
+        name: np.stack([added(chance.inside(own, where)), added(chance.inside(expected[name], where))])
+        for name, own in cover.items()
+    }
+    drawn = {name: chance.swapped_inside(own, swapped.rows, where, codes, groups) for name, own in cover.items()}
+    return SwapSums(added(where.pixels.sum(axis=1, dtype=np.float64)), inside, drawn)
+
+
+def _beside_swaps(found: Found) -> pd.DataFrame:
+    """Return chance, swap_sd, z and p of each city, network, seed and object."""
+    sums, cities, tables = found.swaps, sorted(found.images["city"].unique()), []
+    groups = np.flatnonzero(sums.shown)
+    shown = sums.shown[groups]
+    for name in found.cover:
         network, seed = split_key(name)
-        expected = chance.expected_cells(cover, swapped.cities, swapped.spots, swapped.headings)
-        drawn = chance.swapped_inside(cover, swapped.rows, where, codes) / shown
-        z, p = chance.tail(np.bincount(codes, chance.inside(cover, where)) / shown, drawn)
-        columns = {
-            "chance": np.bincount(codes, chance.inside(expected, where)) / shown,
-            "swap_sd": drawn.std(0, ddof=1),
-        }
-        own = pd.DataFrame({"city": cities[groups // (OBJECTS + 1)], "label": groups % (OBJECTS + 1), **columns})
-        tables.append(own.assign(z=z, p=p, network=network, seed=seed))
+        own, expected = sums.inside[name][:, groups] / shown
+        drawn = sums.drawn[name][:, groups] / shown
+        z, p = chance.tail(own, drawn)
+        columns = {"chance": expected, "swap_sd": drawn.std(0, ddof=1), "z": z, "p": p}
+        of = {"city": np.array(cities)[groups // (OBJECTS + 1)], "label": groups % (OBJECTS + 1)}
+        tables.append(pd.DataFrame(of | columns).assign(network=network, seed=seed))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -189,7 +233,7 @@ def over_thresholds(found: Found, names: Mapping[int, str]) -> pd.DataFrame:
 
 def references(found: Found, names: Mapping[int, str]) -> pd.DataFrame:
     """Return R of regions as large as each image's explanation: the image's edges, its centre, and pixels drawn by chance."""
-    sums = found.by_spot().groupby(OBJECT, as_index=False)[["edges", "centre", "by_chance", "total"]].sum()
+    sums = found.sums[["edges", "centre", "by_chance", "total"]].reset_index()
     sums = sums[sums["label"] > 0].reset_index(drop=True)
     shares = {
         name: sums[column] / sums["total"]
@@ -200,8 +244,7 @@ def references(found: Found, names: Mapping[int, str]) -> pd.DataFrame:
 
 def scores(found: Found, table: pd.DataFrame) -> dict[str, Any]:
     """Return the explained area by trained network, and by city, network and object the means over seeds of R, lift and z."""
-    sums = found.by_spot()
-    area = sums.groupby(["network", "seed"], sort=False)[["inside", "total"]].sum()
+    area = found.sums.groupby(["network", "seed"], sort=False)[["inside", "total"]].sum()
     explained = {key(network, seed): row["inside"] / row["total"] for (network, seed), row in area.iterrows()}
     kept = table[table["kept"] == 1]
     measures = {"object_ratio": "ratio", "lift": "lift", "z": "z"}

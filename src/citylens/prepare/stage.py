@@ -7,15 +7,15 @@ alone: `citylens prepare`. Costs 3 ms per megapixel image.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from citylens.engine import map_shards
 from citylens.errors import InputError
-from citylens.io import files, images
+from citylens.io import files, images, progress
 from citylens.io.logged import Logged
 from citylens.nets import near_copies, resizing
 from citylens.nets.shards import shards
@@ -23,7 +23,7 @@ from citylens.prepare import splits
 from citylens.settings.schema import SPLITS, Prepare, Settings
 
 ACQUIRED, SIZES = Path("data/acquire"), Path("reports/prepare/splits.csv")
-SHARD = 256  # images
+SHARD = 32  # images
 DEGREE = 111_195  # metres of a degree of latitude
 ELSEWHERE = 100_000  # metres from the middle of a city
 
@@ -34,7 +34,7 @@ def run(settings: Settings) -> None:
     manifest = files.read_table(ACQUIRED / "manifest.csv", columns)
 
     with files.whole_folder("data/prepare") as folder:
-        _pack(list(manifest["path"]), folder / "images.npy", settings.prepare, settings.acquire.max_megapixels)
+        _pack(list(manifest["path"]), folder / "images.npy", settings)
         index = _index(manifest, files.open_array(folder / "images.npy"), settings.prepare)
         files.write_table(folder / "index.csv", index)
     sizes = index.groupby(["split", "city"], as_index=False).agg(images=("id", "size"), spots=("spot", "nunique"))
@@ -89,16 +89,26 @@ def _places(manifest: pd.DataFrame) -> np.ndarray:
     return places
 
 
-def _pack(paths: list[str], target: Path, plan: Prepare, max_megapixels: float) -> None:
+def _pack(paths: list[str], target: Path, settings: Settings) -> None:
     """Write all images at the working size into one array, shard by shard."""
+    size, parts = settings.prepare.size, shards(len(paths), SHARD)
+    given = (paths, settings.prepare, settings.acquire.max_megapixels)
+    resized = map_shards(_resizing, given, parts, settings.engine)
+    with (
+        files.growing_array(target, (len(paths), size, size, 3), "uint8") as packed,
+        progress.bar("prepare", len(paths)) as advance,
+    ):
+        for part, own in zip(parts, resized, strict=True):
+            packed[part] = own
+            advance(len(own))
 
-    def resized(path: str) -> np.ndarray:
-        return resizing.resize_image(images.read_rgb(ACQUIRED / path, max_megapixels), plan.size, plan.resize)
 
-    shape = (len(paths), plan.size, plan.size, 3)
-    with files.growing_array(target, shape, "uint8") as packed, ThreadPoolExecutor(cpu_count()) as pool:
-        for part in shards(len(paths), SHARD):
-            packed[part] = list(pool.map(resized, paths[part]))
+def _resizing(paths: list[str], plan: Prepare, max_megapixels: float) -> Callable[[slice], np.ndarray]:
+    def resized(part: slice) -> np.ndarray:
+        read = (images.read_rgb(ACQUIRED / path, max_megapixels) for path in paths[part])
+        return np.stack([resizing.resize_image(image, plan.size, plan.resize) for image in read])
+
+    return resized
 
 
 def logged() -> Logged:

@@ -99,8 +99,10 @@ def _whole(number: Any) -> int:
 def _session(model: Path, settings: Onnx) -> onnxruntime.InferenceSession:
     """Open a network whose one input has the shape and the type that the settings give, and which has the output that they name."""
     providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # Shards run side by side, and sums do not depend on the number of cores.
     try:
-        session = onnxruntime.InferenceSession(model, providers=providers)
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # The exceptions of onnxruntime have no common base class.
         raise InputError(f"segment.onnx.model: {model}: not an ONNX network: {error}") from None
     wanted = [1, *settings.sides, 3] if settings.layout == "NHWC" else [1, 3, *settings.sides]

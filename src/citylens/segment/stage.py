@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from citylens.engine import map_shards
 from citylens.errors import InputError
 from citylens.io import files, images, md5s, progress
 from citylens.io.logged import Logged
@@ -27,10 +28,14 @@ from citylens.nets import label_maps, resizing
 from citylens.nets.shards import shards
 from citylens.segment import object_names, scores
 from citylens.segment.files_needed import check_files
-from citylens.settings.schema import Settings
+from citylens.settings.schema import Segment, Settings
+
+if TYPE_CHECKING:
+    from citylens.segment.parser import Parser
 
 ACQUIRED, FOLDER, REPORT = Path("data/acquire"), Path("data/segment"), Path("reports/segment")
 STATE = Path(".citylens/segment")
+WORKER = 3 << 30  # bytes that a parser and a batch need
 Label = Callable[[pd.DataFrame], dict[str, Any]]  # from rows of the manifest to rows of each output array, uint8
 
 
@@ -39,8 +44,8 @@ def run(settings: Settings) -> None:
     index = files.read_table("data/prepare/index.csv", ["id", "city", "split"])
     manifest = files.read_table(ACQUIRED / "manifest.csv", ["id", "path", "labels", "sha256"]).drop(columns="city")
     test = index[index["split"] == "test"][["id", "city"]].merge(manifest, on="id", how="left")
-    label, names = _oracle(test, settings) if settings.segment.segmenter == "oracle" else _network(settings)
-    batches = _label_all(test, label, settings)
+    names = _checked(test, settings)
+    batches = _label_all(test, settings)
     with files.whole_folder(FOLDER) as folder:
         _join(batches, folder, len(test))
         labels = files.open_array(folder / "labels.npy")
@@ -56,16 +61,18 @@ def logged() -> Logged:
     return Logged(metrics=files.read_json(REPORT / "scores.json"), tables=(REPORT / "confusion.csv",), splits=("test",))
 
 
-def _label_all(test: pd.DataFrame, label: Label, settings: Settings) -> list[Path]:
+def _label_all(test: pd.DataFrame, settings: Settings) -> list[Path]:
     """Label the images that an interrupted run of the same input left; return one file per batch, named by the images done after it."""
-    folder = STATE / _fingerprint(settings, test)
+    plan, folder = settings.segment, STATE / _fingerprint(settings, test)
     for other in {*STATE.glob("*")} - {folder}:
         shutil.rmtree(other, ignore_errors=True)
     done = max((int(path.stem) for path in folder.glob("[0-9]*.npz")), default=0)
     with progress.bar("segment", len(test)) as advance:
         advance(done)
-        for part in shards(len(test) - done, settings.segment.batch_size):
-            rows = label(test.iloc[done:].iloc[part])
+        parts, parses = shards(len(test) - done, plan.batch_size), plan.segmenter != "oracle"
+        given, need = (test.iloc[done:], settings), WORKER if parses else 0
+        found = map_shards(_labelling, given, parts, settings.engine, memory=need, network=parses)
+        for part, rows in zip(parts, found, strict=True):
             with files.whole_file(folder / f"{done + part.stop:09}.npz") as draft:
                 np.savez(draft, **rows)
             advance(part.stop - part.start)
@@ -83,9 +90,12 @@ def _join(batches: list[Path], folder: Path, images: int) -> None:
                 whole[stop - len(rows) : stop] = rows
 
 
-def _oracle(test: pd.DataFrame, settings: Settings) -> tuple[Label, dict[int, str]]:
-    """Return a function that reads the label maps that come with the data, and the names of their labels."""
+def _checked(test: pd.DataFrame, settings: Settings) -> dict[int, str]:
+    """Check that all is there, before any work; return the names of the labels."""
     plan = settings.segment
+    if plan.segmenter != "oracle":
+        check_files(plan)
+        return object_names.merged(_parser(plan).names, plan.merge)[1]
     without = test[test["labels"].isna()]
     if len(without):
         raise InputError(
@@ -94,32 +104,49 @@ def _oracle(test: pd.DataFrame, settings: Settings) -> tuple[Label, dict[int, st
         )
     if plan.probabilities != "none":
         raise InputError(f"segment.probabilities: {plan.probabilities}: label maps hold none; allowed: none")
-    merged, names = object_names.merged(object_names.ADE20K, plan.merge)
+    return object_names.merged(object_names.ADE20K, plan.merge)[1]
+
+
+def _parser(plan: Segment) -> Parser:
+    # Importing torch takes seconds, and label maps do not need it.
+    from citylens.segment import csail_parser, onnx_parser, transformers_parser
+
+    kinds = {"csail": csail_parser, "onnx": onnx_parser, "transformers": transformers_parser}
+    return kinds[plan.segmenter].open_parser(plan)
+
+
+def _labelling(test: pd.DataFrame, settings: Settings) -> Callable[[slice], dict[str, Any]]:
+    """Return a function from a shard of the test images to its rows of each output array."""
+    label = _oracle(settings) if settings.segment.segmenter == "oracle" else _network(settings)
+    return lambda part: label(test.iloc[part])
+
+
+def _oracle(settings: Settings) -> Label:
+    """Return a function that reads the label maps that come with the data."""
+    merged, _ = object_names.merged(object_names.ADE20K, settings.segment.merge)
 
     def label(rows: pd.DataFrame) -> dict[str, Any]:
         return {"labels": _resized((merged[images.read_labels(ACQUIRED / path)] for path in rows["labels"]), settings)}
 
-    return label, names
+    return label
 
 
-def _network(settings: Settings) -> tuple[Label, dict[int, str]]:
-    """Return a function that labels images by a scene parser, and the names of its labels."""
-    # Importing torch takes seconds, and label maps do not need it.
-    from citylens.segment import csail_parser, onnx_parser, transformers_parser
+def _network(settings: Settings) -> Label:
+    """Return a function that labels images by a scene parser."""
+    import torch
+
     from citylens.segment.parser import ranked
 
     plan, top = settings.segment, 3 if settings.segment.probabilities == "top3" else 1
-    check_files(plan)
-    kinds = {"csail": csail_parser, "onnx": onnx_parser, "transformers": transformers_parser}
-    parser = kinds[plan.segmenter].open_parser(plan)
-    merged, names = object_names.merged(parser.names, plan.merge)
+    parser = _parser(plan)
+    merged, _ = object_names.merged(parser.names, plan.merge)
 
     def seen(path: str) -> NDArray[np.uint8]:
-        image = images.read_rgb(ACQUIRED / path)
-        prepare = settings.prepare
+        image, prepare = images.read_rgb(ACQUIRED / path), settings.prepare
         return image if plan.images == "whole" else resizing.resize_image(image, prepare.size, prepare.resize)
 
     def label(rows: pd.DataFrame) -> dict[str, Any]:
+        torch.set_num_threads(1)  # of this thread: sums of float32 depend on how many share them
         found = []
         read = ((path, seen(path)) for path in rows["path"])
         for _, same in groupby(read, key=lambda one: one[1].shape):
@@ -133,7 +160,7 @@ def _network(settings: Settings) -> tuple[Label, dict[int, str]]:
         more = {"likeliest": likeliest, "probabilities": shares} if top > 1 else {}
         return {"labels": likeliest[:, 0], **more}
 
-    return label, names
+    return label
 
 
 def _resized(maps: Iterable[NDArray[np.uint8]], settings: Settings) -> NDArray[np.uint8]:

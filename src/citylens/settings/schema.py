@@ -66,6 +66,7 @@ Known = Allowed(lambda names: _differ(names) and {*names} <= {*NETWORKS}, f"{', 
 Different = Allowed(_differ, "one or more different whole numbers from 0")
 Some = Allowed(len, "one or more")
 PerChannel = Allowed(lambda values: len(values) == 3, "three numbers, one per channel")
+OneOrMore = Allowed(lambda value: value is None or value >= 1, "null, or 1 or more")
 Sides = Allowed(
     lambda size: (
         8 <= size <= 4096 if isinstance(size, int) else len(size) == 2 and all(8 <= side <= 4096 for side in size)
@@ -413,11 +414,26 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """Where maps over shards run (see `citylens.engine`): threads of a stage's process, processes, or tasks of a Ray cluster.
+
+    `workers` is how many at most; null: as many as there are cores and memory for. On Ray, `address` is `auto` (the cluster of this
+    machine), `local` (one that ends with the stage) or a head's HOST:PORT, and a worker with a network takes `gpus_per_worker`.
+    """
+
+    kind: Literal["local", "processes", "ray"]
+    workers: Annotated[int | None, OneOrMore]
+    address: Title
+    gpus_per_worker: Annotated[float, within(0, 64)]
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of params.yaml."""
 
     study: Study
     tracking: Tracking
+    engine: Engine
     acquire: Acquire
     validate: Validate
     prepare: Prepare

@@ -1,0 +1,161 @@
+"""The one way in which work is spread: a map over shards, whose results come back in the order of the shards.
+
+Where the work runs is the setting `engine.kind`: threads of this process (`local`), processes of this machine, or tasks of a Ray
+cluster. Results do not depend on it, since a shard's result depends on the shard alone. What a worker needs it opens itself, by paths
+relative to the project's folder: on a cluster all machines see that folder at one path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from citylens.errors import InputError
+from citylens.io import pools
+from citylens.settings.schema import Engine
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Shards per worker that are at work or done beyond the one whose result is taken, so that memory does not grow with the shards."""
+RETRIES = 8
+"""How often Ray repeats a shard whose worker or machine went away."""
+STORE = 512 << 20
+"""Bytes of the object store of a cluster that ends with the stage."""
+
+_works: dict[str, Callable[[Any], Any] | Exception] = {}  # in a worker: the function of each map, or why there is none
+
+
+def map_shards(
+    start: Callable[..., Callable[[Shard], Result]],
+    given: tuple[Any, ...],
+    shards: Sequence[Shard],
+    plan: Engine,
+    *,
+    memory: int = 0,
+    network: bool = False,
+) -> Iterator[Result]:
+    """Yield `start(*given)(shard)` for each shard, in order.
+
+    Args:
+        start: a function of a module. It is called once per worker; several threads may call what it returns at a time.
+        given: what `start` needs; it travels to each worker once.
+        shards: small values, such as slices.
+        memory: bytes that a worker needs; there are fewer workers where memory is short.
+        network: a network computes, on the GPU where there is one. Then one worker of this machine is enough.
+
+    Raises:
+        InputError: a shard's own; a worker was killed; or the cluster cannot be reached or went away.
+    """
+    if plan.kind == "ray":
+        yield from _on_ray(start, given, shards, plan, plan.gpus_per_worker if network else 0)
+        return
+    workers = max(1, min(plan.workers or os.cpu_count() or 1, len(shards)))
+    workers = max(1, min(workers, psutil.virtual_memory().available // memory)) if memory else workers
+    workers = 1 if network and _gpu() else workers
+    if plan.kind == "local":
+        compute = start(*given)
+        with ThreadPoolExecutor(workers) as threads:
+            yield from _in_order(shards, lambda shard: threads.submit(compute, shard).result, workers)
+        return
+    try:
+        with pools.pool(workers, _begin, ("", start, given)) as processes:
+            yield from _in_order(shards, lambda shard: processes.submit(_next, "", shard).result, workers)
+    except BrokenProcessPool:
+        said = f"a worker process was killed, maybe because memory ran out; there were {workers}"
+        raise InputError(f"engine.kind: processes: {said}; allowed: fewer, by engine.workers") from None
+
+
+def _in_order(shards: Sequence[Any], submit: Callable[[Any], Callable[[], Any]], workers: int) -> Iterator[Any]:
+    """Yield the results in order, with some shards at work ahead."""
+    left, waiting = iter(shards), deque[Callable[[], Any]]()
+    while True:
+        waiting.extend(map(submit, islice(left, 1 + AHEAD * workers - len(waiting))))
+        if not waiting:
+            return
+        yield waiting.popleft()()
+
+
+def _begin(name: str, start: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    try:
+        _works[name] = start(*given)
+    except Exception as error:
+        _works[name] = error
+
+
+def _next(name: str, shard: Any) -> Any:
+    work = _works[name]
+    if isinstance(work, Exception):
+        raise work
+    return work(shard)
+
+
+def _gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _on_ray(
+    start: Callable[..., Any], given: tuple[Any, ...], shards: Sequence[Any], plan: Engine, gpus: float
+) -> Iterator[Any]:
+    """Yield the results of tasks on a cluster, in order. Ray repeats a task whose worker or machine goes away."""
+    with cluster(plan) as ray:
+        name, folder = secrets.token_hex(8), Path.cwd()
+        common = ray.put((start, given))
+
+        @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)  # type: ignore[untyped-decorator]
+        def task(common: Any, shard: Any) -> Any:
+            if name not in _works:  # A process of the cluster does many shards of a map.
+                os.chdir(folder)
+                _works.clear()
+                _begin(name, *common)
+            return _next(name, shard)
+
+        workers = plan.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+        def submit(shard: Any) -> Callable[[], Any]:
+            reference = task.remote(common, shard)
+            return lambda: ray.get(reference)
+
+        yield from _in_order(shards, submit, workers)
+
+
+@contextmanager
+def cluster(plan: Engine) -> Iterator[Any]:
+    """Yield the module `ray`, connected to the cluster of `engine.address`.
+
+    Raises:
+        InputError: Ray is not installed, the cluster cannot be reached, or it goes away; or the error of a task, as it was raised there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise InputError("engine.kind: ray: Ray is not installed; `pip install 'citylens[ray]'`") from None
+    own: dict[str, Any] = {"num_cpus": plan.workers, "object_store_memory": STORE, "include_dashboard": False}
+    options = own | {"_node_ip_address": "127.0.0.1"} if plan.address == "local" else {}
+    try:
+        ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        yield ray
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"engine.address: {plan.address}: {said}; the same command goes on when a cluster is there"
+        ) from None
+    finally:
+        ray.shutdown()

@@ -103,7 +103,7 @@ def _explaining(
     if untrained is not None:
         model = checkpoints.untrained(card, untrained).to(networks.device())
     pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
-    body, head = networks.cut(model, plan.layer)
+    body, head = (part.eval() for part in networks.cut(model, plan.layer))  # once: threads share them
 
     def explained(part: slice) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)  # of this thread: sums of float32 depend on how many share them

@@ -37,6 +37,12 @@ EVERYWHERE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of a Ray cluster find the functions of this module."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+
+
 def squares(factor: int) -> Callable[[int], int]:
     """Return a function of a shard that fails for 13."""
 

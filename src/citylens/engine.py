@@ -1,4 +1,5 @@
-"""The one way in which work is spread: a map over shards, whose results come back in the order of the shards.
+"""The one way in which work is spread: a map over shards, whose results come back in the order of the shards; and, for a training,
+the same function on all workers of a cluster at once.
 
 Where the work runs is the setting `engine.kind`: threads of this process (`local`), processes of this machine, or tasks of a Ray
 cluster. Results do not depend on it, since a shard's result depends on the shard alone. What a worker needs it opens itself, by paths
@@ -12,11 +13,12 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import psutil
@@ -112,7 +114,7 @@ def _on_ray(
     start: Callable[..., Any], given: tuple[Any, ...], shards: Sequence[Any], plan: Engine, gpus: float
 ) -> Iterator[Any]:
     """Yield the results of tasks on a cluster, in order. Ray repeats a task whose worker or machine goes away."""
-    with cluster(plan) as ray:
+    with cluster(plan, plan.workers) as ray:
         name, folder = secrets.token_hex(8), Path.cwd()
         common = ray.put((start, given))
 
@@ -133,9 +135,75 @@ def _on_ray(
         yield from _in_order(shards, submit, workers)
 
 
+def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine) -> Iterator[Any]:
+    """Run `work(send, *given)` on all workers of a Ray cluster at once, as one torch process group; yield what they send.
+
+    When a worker or its machine goes away, Ray ends the others and starts all of them anew, so `work` goes on from what it saved. One
+    worker has as many threads as a stage on one machine has, several share the cluster's cores.
+
+    Raises:
+        InputError: a worker's own; a worker failed in another way; or the cluster cannot be reached or went away.
+    """
+    import torch
+
+    with cluster(plan, max(plan.workers or 1, torch.get_num_threads())) as ray:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+        from ray.util.queue import Empty, Queue
+
+        gpus, cores = plan.gpus_per_worker, int(ray.cluster_resources().get("CPU", 1))
+        workers = plan.workers or max(
+            1, int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else len(ray.nodes())
+        )
+        threads, folder, sent = max(1, cores // workers), Path.cwd(), Queue(actor_options={"num_cpus": 0})
+
+        def each() -> None:
+            os.chdir(folder)
+            torch.set_num_threads(threads)
+            try:
+                work(sent.put, *given)
+            except InputError as error:  # Raised here, it would come again in each of Ray's new starts.
+                sent.put(error)
+
+        trainer = TorchTrainer(
+            each,
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": threads} | ({"GPU": gpus} if gpus else {}),
+            ),
+            run_config=RunConfig(
+                name=secrets.token_hex(8),
+                storage_path=str(folder / ".citylens" / "ray"),
+                failure_config=FailureConfig(max_failures=RETRIES),
+            ),
+        )
+        ended: Future[Any] = Future()
+
+        def fit() -> None:
+            try:
+                ended.set_result(trainer.fit())
+            except Exception as error:
+                ended.set_exception(error)
+
+        Thread(target=fit, daemon=True).start()
+        while True:
+            over = ended.done()  # asked before the queue is, so that nothing sent before the end is missed
+            try:
+                message = sent.get(timeout=0.5)
+            except Empty:
+                if over:
+                    ended.result()
+                    return
+                continue
+            if isinstance(message, InputError):
+                raise message
+            yield message
+
+
 @contextmanager
-def cluster(plan: Engine) -> Iterator[Any]:
-    """Yield the module `ray`, connected to the cluster of `engine.address`.
+def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
+    """Yield the module `ray`, connected to the cluster of `engine.address`; one that ends with the stage has so many cores.
 
     Raises:
         InputError: Ray is not installed, the cluster cannot be reached, or it goes away; or the error of a task, as it was raised there.
@@ -145,7 +213,7 @@ def cluster(plan: Engine) -> Iterator[Any]:
         import ray
     except ImportError:
         raise InputError("engine.kind: ray: Ray is not installed; `pip install 'citylens[ray]'`") from None
-    own: dict[str, Any] = {"num_cpus": plan.workers, "object_store_memory": STORE, "include_dashboard": False}
+    own: dict[str, Any] = {"num_cpus": cores, "object_store_memory": STORE, "include_dashboard": False}
     options = own | {"_node_ip_address": "127.0.0.1"} if plan.address == "local" else {}
     try:
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)

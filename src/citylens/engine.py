@@ -11,15 +11,17 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -34,6 +36,8 @@ AHEAD = 2
 """Shards per worker that are at work or done beyond the one whose result is taken, so that memory does not grow with the shards."""
 RETRIES = 8
 """How often Ray repeats a shard whose worker or machine went away."""
+ANSWER = 10
+"""Seconds within which a cluster answers."""
 STORE = 512 << 20
 """Bytes of the object store of a cluster that ends with the stage."""
 
@@ -130,9 +134,27 @@ def _on_ray(
 
         def submit(shard: Any) -> Callable[[], Any]:
             reference = task.remote(common, shard)
-            return lambda: ray.get(reference)
+            return lambda: _taken(ray, reference, plan.address)
 
         yield from _in_order(shards, submit, workers)
+
+
+def _taken(ray: Any, reference: Any, address: str) -> Any:
+    """Return a task's result; meanwhile look now and then whether the head is there, without which Ray ends this process unasked."""
+    while True:
+        _knock(address if address.startswith("ray://") else ray.get_runtime_context().gcs_address)
+        with suppress(ray.exceptions.GetTimeoutError):
+            return ray.get(reference, timeout=ANSWER)
+
+
+def _knock(address: str) -> None:
+    """Ask a head whether it is there.
+
+    Raises:
+        OSError: it is not.
+    """
+    where = urlsplit(address if "//" in address else f"//{address}")
+    socket.create_connection((where.hostname or "", where.port or 6379), ANSWER).close()
 
 
 def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine) -> Iterator[Any]:
@@ -216,11 +238,13 @@ def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
     own: dict[str, Any] = {"num_cpus": cores, "object_store_memory": STORE, "include_dashboard": False}
     options = own | {"_node_ip_address": "127.0.0.1"} if plan.address == "local" else {}
     try:
+        if plan.address not in ("local", "auto"):  # Ray itself would wait for an hour.
+            _knock(plan.address)
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)
         yield ray
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
-    except (ray.exceptions.RayError, ConnectionError) as error:
+    except (ray.exceptions.RayError, OSError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"engine.address: {plan.address}: {said}; the same command goes on when a cluster is there"

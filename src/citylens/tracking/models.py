@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import random
-import time
 import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +170,7 @@ def _make_version(client: MlflowClient, name: str, model: Any, tags: dict[str, s
         except MlflowException:
             if not left:
                 raise
-            time.sleep(random.uniform(0.5, 2))
+            time.sleep(1)
         else:
             return
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from citylens.nets.memory import OutOfMemory, halved
 from citylens.nets.networks import to_input
@@ -128,8 +130,8 @@ class Training:
             pixels = self.images.pixels[rows[part]]
             pixels[flips[part]] = pixels[flips[part], :, ::-1]
             labels = torch.from_numpy(self.images.labels[rows[part]]).to(self.device)
-            meets = part is parts[-1] or not isinstance(self.together, nn.parallel.DistributedDataParallel)
-            with nullcontext() if meets else self.together.no_sync():
+            adds = isinstance(self.together, DistributedDataParallel) and part is not parts[-1]
+            with cast(DistributedDataParallel, self.together).no_sync() if adds else nullcontext():
                 logits = self.together(to_input(torch.from_numpy(pixels).to(self.device), *self.scaling))
                 share = functional.cross_entropy(logits, labels, reduction="sum") / images
                 (

@@ -6,11 +6,18 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import psutil
 import pytest
 import yaml
 from clones import Clone, wait_for
@@ -21,10 +28,12 @@ from citylens.compare import stage as compare
 from citylens.errors import InputError
 from citylens.explain import stage as explain
 from citylens.measure import stage as measure
+from citylens.nets.names import key
 from citylens.prepare import stage as prepare
 from citylens.segment import stage as segment
 from citylens.settings import parser
 from citylens.settings.schema import Engine, Settings
+from citylens.train import stage as train
 
 LOCAL = Engine("local", 1, "local", 0)
 RAY = Engine("ray", 2, "local", 0)
@@ -33,12 +42,33 @@ EVERYWHERE = [
     replace(LOCAL, kind="processes", workers=2),
     *(pytest.param(replace(RAY, workers=count), marks=pytest.mark.integration) for count in (1, 3)),
 ]
+TRAIN: dict[str, Any] = {"epochs": 3, "padding": "same", "dropout": 0.0}
+ONE = ("simple", 0)
+ROOM = {"include_dashboard": False, "object_store_memory": 200 << 20}
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def importable() -> Iterator[None]:
     """Let the processes of a Ray cluster find the functions of this module."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster of one machine with three cores, which does not end with a stage."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"num_cpus": 3})
+    yield cluster
+    cluster.shutdown()
+
+
+def reachable(plan: Engine, request: pytest.FixtureRequest) -> Engine:
+    """The plan, on the cluster of `nodes` if it is one for Ray: stages that each start a cluster take long."""
+    return replace(plan, address=request.getfixturevalue("nodes").address) if plan.kind == "ray" else plan
 
 
 def squares(factor: int) -> Callable[[int], int]:
@@ -69,7 +99,10 @@ def dying(folder: Path) -> Callable[[int], int]:
 
 
 @pytest.mark.parametrize("plan", [LOCAL, *EVERYWHERE])
-def test_results_come_in_the_order_of_shards_and_errors_as_they_were_raised(plan: Engine) -> None:
+def test_results_come_in_the_order_of_shards_and_errors_as_they_were_raised(
+    plan: Engine, request: pytest.FixtureRequest
+) -> None:
+    plan = reachable(plan, request)
     assert list(engine.map_shards(squares, (2,), range(12), plan)) == [2 * shard**2 for shard in range(12)]
     with pytest.raises(InputError, match=r"^3\.png: damaged$"):
         list(engine.map_shards(squares, (3,), range(10, 20), plan))
@@ -153,9 +186,136 @@ def alone(place: Clone) -> dict[str, str]:
         return computed(place, LOCAL, monkeypatch)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("plan", EVERYWHERE)
 def test_the_same_bytes_everywhere(
-    place: Clone, alone: dict[str, str], plan: Engine, monkeypatch: pytest.MonkeyPatch
+    place: Clone,
+    alone: dict[str, str],
+    plan: Engine,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(alone) > 20
-    assert computed(place, plan, monkeypatch) == alone
+    assert computed(place, reachable(plan, request), monkeypatch) == alone
+
+
+def trained(clone: Clone, plan: Engine, monkeypatch: pytest.MonkeyPatch, on_epoch: Any = None) -> tuple[bytes, Any]:
+    """Train a network for three epochs; return the file of its weights and its losses."""
+    monkeypatch.chdir(clone.folder)
+    chosen = settings(clone, plan)
+    chosen = replace(chosen, train=replace(chosen.train, **TRAIN))
+    train.run(chosen, *ONE, on_epoch or (lambda number, values: None))
+    history = pd.read_csv(f"reports/train/{key(*ONE)}/history.csv")
+    return Path(f"models/train/{key(*ONE)}/network.safetensors").read_bytes(), history["training_loss"].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def trained_alone(place: Clone) -> tuple[bytes, Any]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return trained(place, LOCAL, monkeypatch)
+
+
+@pytest.mark.integration
+def test_one_worker_trains_to_the_same_bytes(
+    place: Clone, trained_alone: tuple[bytes, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, _ = trained(place, replace(RAY, workers=1), monkeypatch)
+    assert weights == trained_alone[0]
+
+
+@pytest.mark.integration
+def test_two_workers_train_together_and_go_on_when_one_is_killed(
+    place: Clone, trained_alone: tuple[bytes, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under Ray, with a worker killed after an epoch, and under torchrun: the same bytes, and nearly those of one worker."""
+    killed: list[int] = []
+
+    def kill(number: int, values: object) -> None:
+        if not killed:
+            workers = [process for process in psutil.process_iter(["name"]) if "RayTrainWorker" in process.info["name"]]
+            killed.extend(process.pid for process in workers)
+            workers[-1].kill()
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what torchrun sets
+    weights, losses = trained(place, RAY, monkeypatch, kill)
+    assert killed
+    assert losses == pytest.approx(trained_alone[1], rel=1e-3)
+    clone = place.copy(tmp_path / "torchrun")
+    parameters = clone.folder / "params.yaml"
+    mapping = yaml.safe_load(parameters.read_text())
+    mapping["train"] |= TRAIN
+    mapping["study"]["networks"].append(ONE[0])
+    parameters.write_text(yaml.safe_dump(mapping))
+    made = clone.folder / "models" / "train" / key(*ONE) / "network.safetensors"
+    made.unlink()
+    clone.run(
+        *("torchrun", "--nproc-per-node", "2", "--no-python", "citylens", "train", ONE[0], str(ONE[1])),
+        CITYLENS_TRACKING="off",
+        OMP_NUM_THREADS="1",
+    )
+    assert made.read_bytes() == weights
+
+
+@pytest.mark.integration
+def test_a_worker_of_ray_that_is_killed_costs_nothing(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(RAY, address=nodes.address)
+    assert list(engine.map_shards(dying, (tmp_path,), range(8), plan)) == list(range(8))
+    assert (tmp_path / "died").exists()
+
+
+def slow() -> Callable[[int], int]:
+    def work(shard: int) -> int:
+        time.sleep(0.5)
+        return shard
+
+    return work
+
+
+@pytest.mark.integration
+def test_a_machine_that_leaves_costs_nothing(nodes: Any) -> None:
+    guest = nodes.add_node(num_cpus=2, object_store_memory=ROOM["object_store_memory"])
+    results = []
+    for result in engine.map_shards(slow, (), range(24), Engine("ray", 5, nodes.address, 0)):
+        results.append(result)
+        if result == 4:
+            nodes.remove_node(guest, allow_graceful=False)
+    assert results == list(range(24))
+
+
+def large() -> Callable[[int], np.ndarray]:
+    return lambda shard: np.full(40 << 20, shard, np.uint8)
+
+
+@pytest.mark.integration
+def test_results_beyond_the_object_store_go_to_disk(nodes: Any) -> None:
+    plan = Engine("ray", 3, nodes.address, 0)
+    assert [int(block[-1]) for block in engine.map_shards(large, (), range(14), plan)] == list(range(14))
+
+
+HEAD_GOES = """
+import sys
+from dataclasses import replace
+from ray.cluster_utils import Cluster
+import test_engine
+from citylens import engine
+
+cluster = Cluster(initialize_head=True, head_node_args=test_engine.ROOM | {"num_cpus": 2})
+for result in engine.map_shards(test_engine.slow, (), range(600), replace(test_engine.RAY, address=cluster.address)):
+    if result == 2:
+        cluster.head_node.kill_gcs_server()
+"""
+
+
+@pytest.mark.integration
+def test_a_head_that_is_gone_is_said() -> None:
+    """In a process of its own, which Ray may end."""
+    done = subprocess.run([sys.executable, "-c", HEAD_GOES], capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "the same command goes on when a cluster is there" in done.stderr, done.stderr[-3000:]
+
+
+def test_a_cluster_that_is_not_there_is_said() -> None:
+    with pytest.raises(InputError, match=r"engine\.address: 127\.0\.0\.1:9: .*goes on when a cluster is there"):
+        list(engine.map_shards(squares, (2,), range(3), replace(RAY, address="127.0.0.1:9")))

@@ -1,4 +1,5 @@
-"""The one way in which work is spread: a map over shards, whose results come back in the order of the shards.
+"""The one way in which work is spread: a map over shards, whose results come back in the order of the shards; and, for a training,
+the same function on all workers of a cluster at once.
 
 Where the work runs is the setting `engine.kind`: threads of this process (`local`), processes of this machine, or tasks of a Ray
 cluster. Results do not depend on it, since a shard's result depends on the shard alone. What a worker needs it opens itself, by paths
@@ -10,14 +11,17 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -32,6 +36,8 @@ AHEAD = 2
 """Shards per worker that are at work or done beyond the one whose result is taken, so that memory does not grow with the shards."""
 RETRIES = 8
 """How often Ray repeats a shard whose worker or machine went away."""
+ANSWER = 10
+"""Seconds within which a cluster answers."""
 STORE = 512 << 20
 """Bytes of the object store of a cluster that ends with the stage."""
 
@@ -112,7 +118,7 @@ def _on_ray(
     start: Callable[..., Any], given: tuple[Any, ...], shards: Sequence[Any], plan: Engine, gpus: float
 ) -> Iterator[Any]:
     """Yield the results of tasks on a cluster, in order. Ray repeats a task whose worker or machine goes away."""
-    with cluster(plan) as ray:
+    with cluster(plan, plan.workers) as ray:
         name, folder = secrets.token_hex(8), Path.cwd()
         common = ray.put((start, given))
 
@@ -128,14 +134,98 @@ def _on_ray(
 
         def submit(shard: Any) -> Callable[[], Any]:
             reference = task.remote(common, shard)
-            return lambda: ray.get(reference)
+            return lambda: _taken(ray, reference, plan.address)
 
         yield from _in_order(shards, submit, workers)
 
 
+def _taken(ray: Any, reference: Any, address: str) -> Any:
+    """Return a task's result; meanwhile look now and then whether the head is there, without which Ray ends this process unasked."""
+    while True:
+        _knock(address if address.startswith("ray://") else ray.get_runtime_context().gcs_address)
+        with suppress(ray.exceptions.GetTimeoutError):
+            return ray.get(reference, timeout=ANSWER)
+
+
+def _knock(address: str) -> None:
+    """Ask a head whether it is there.
+
+    Raises:
+        OSError: it is not.
+    """
+    where = urlsplit(address if "//" in address else f"//{address}")
+    socket.create_connection((where.hostname or "", where.port or 6379), ANSWER).close()
+
+
+def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine) -> Iterator[Any]:
+    """Run `work(send, *given)` on all workers of a Ray cluster at once, as one torch process group; yield what they send.
+
+    When a worker or its machine goes away, Ray ends the others and starts all of them anew, so `work` goes on from what it saved. One
+    worker has as many threads as a stage on one machine has, several share the cluster's cores.
+
+    Raises:
+        InputError: a worker's own; a worker failed in another way; or the cluster cannot be reached or went away.
+    """
+    import torch
+
+    with cluster(plan, max(plan.workers or 1, torch.get_num_threads())) as ray:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+        from ray.util.queue import Empty, Queue
+
+        gpus, cores = plan.gpus_per_worker, int(ray.cluster_resources().get("CPU", 1))
+        workers = plan.workers or max(
+            1, int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else len(ray.nodes())
+        )
+        threads, folder, sent = max(1, cores // workers), Path.cwd(), Queue(actor_options={"num_cpus": 0})
+
+        def each() -> None:
+            os.chdir(folder)
+            torch.set_num_threads(threads)
+            try:
+                work(sent.put, *given)
+            except InputError as error:  # Raised here, it would come again in each of Ray's new starts.
+                sent.put(error)
+
+        trainer = TorchTrainer(
+            each,
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": threads} | ({"GPU": gpus} if gpus else {}),
+            ),
+            run_config=RunConfig(
+                name=secrets.token_hex(8),
+                storage_path=str(folder / ".citylens" / "ray"),
+                failure_config=FailureConfig(max_failures=RETRIES),
+            ),
+        )
+        ended: Future[Any] = Future()
+
+        def fit() -> None:
+            try:
+                ended.set_result(trainer.fit())
+            except Exception as error:
+                ended.set_exception(error)
+
+        Thread(target=fit, daemon=True).start()
+        while True:
+            over = ended.done()  # asked before the queue is, so that nothing sent before the end is missed
+            try:
+                message = sent.get(timeout=0.5)
+            except Empty:
+                if over:
+                    ended.result()
+                    return
+                continue
+            if isinstance(message, InputError):
+                raise message
+            yield message
+
+
 @contextmanager
-def cluster(plan: Engine) -> Iterator[Any]:
-    """Yield the module `ray`, connected to the cluster of `engine.address`.
+def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
+    """Yield the module `ray`, connected to the cluster of `engine.address`; one that ends with the stage has so many cores.
 
     Raises:
         InputError: Ray is not installed, the cluster cannot be reached, or it goes away; or the error of a task, as it was raised there.
@@ -145,14 +235,16 @@ def cluster(plan: Engine) -> Iterator[Any]:
         import ray
     except ImportError:
         raise InputError("engine.kind: ray: Ray is not installed; `pip install 'citylens[ray]'`") from None
-    own: dict[str, Any] = {"num_cpus": plan.workers, "object_store_memory": STORE, "include_dashboard": False}
+    own: dict[str, Any] = {"num_cpus": cores, "object_store_memory": STORE, "include_dashboard": False}
     options = own | {"_node_ip_address": "127.0.0.1"} if plan.address == "local" else {}
     try:
+        if plan.address not in ("local", "auto"):  # Ray itself would wait for an hour.
+            _knock(plan.address)
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)
         yield ray
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
-    except (ray.exceptions.RayError, ConnectionError) as error:
+    except (ray.exceptions.RayError, OSError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"engine.address: {plan.address}: {said}; the same command goes on when a cluster is there"

@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar of `total` images; yield the function that advances it by a number of images."""
-    with tqdm(total=total, desc=title, unit="image", disable=not sys.stderr.isatty(), mininterval=0.5) as shown:
-        yield shown.update
+def bar(title: str, total: int, shown: bool = True) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar of `total` images, unless told not to; yield the function that advances it by a number of images."""
+    with tqdm(
+        total=total, desc=title, unit="image", disable=not shown or not sys.stderr.isatty(), mininterval=0.5
+    ) as line:
+        yield line.update

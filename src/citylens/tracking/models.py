@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ LOADER = "citylens.tracking.served"
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "opencv-python-headless", "pyyaml")
 WEIGHTS = "citylens.weights.md5"
 VERSIONS = "mlflow.modelVersions"
+TRIES = 3
+"""How often a version is asked for."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 CROWNED = "citylens.crowned"
 """The tag of a version that is or was champion."""
@@ -139,14 +142,7 @@ def register(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[
         described = {WEIGHTS: weights_md5} | _source_tags(client, model.source_run_id)
         described |= {key: str(value) for key, value in tags.items()}
         text = f"{tags['citylens.key']}, test accuracy {tags['citylens.accuracy']:.1%}; its run names data, code and settings."
-        client.create_model_version(
-            name,
-            f"models:/{model.model_id}",
-            model.source_run_id,
-            tags=described,
-            model_id=model.model_id,
-            description=text,
-        )
+        _make_version(client, name, model, described, text)
         there = _only(client, name, weights_md5)
         if there is None:  # The model went meanwhile, with the younger of two runs.
             continue
@@ -155,6 +151,28 @@ def register(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[
         versions = json.dumps([*others, {"name": name, "version": there.version}])
         client.set_logged_model_tags(_model_of(there), {VERSIONS: versions})
     challenge(client, there)
+
+
+def _make_version(client: MlflowClient, name: str, model: Any, tags: dict[str, str], description: str) -> None:
+    """Make a logged model a version. A server fails where two machines do so at once and its database locks; try a few times."""
+    from mlflow.exceptions import MlflowException
+
+    for left in reversed(range(TRIES)):
+        try:
+            client.create_model_version(
+                name,
+                f"models:/{model.model_id}",
+                model.source_run_id,
+                tags=tags,
+                model_id=model.model_id,
+                description=description,
+            )
+        except MlflowException:
+            if not left:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def registered(client: MlflowClient, name: str, weights_md5: str) -> ModelVersion | None:

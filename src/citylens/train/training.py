@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
-from citylens.nets.memory import halved
+from citylens.nets.memory import OutOfMemory, halved
 from citylens.nets.networks import to_input
 from citylens.nets.shards import shards
 from citylens.settings.schema import Train
+from citylens.train import workers
 
 INPUTS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -51,10 +55,16 @@ class Epoch:
 
 
 class Training:
-    """A network in training. An epoch's random numbers depend on seed and epoch alone, so a resumed run gives the same bytes."""
+    """A network in training. An epoch's random numbers depend on seed and epoch alone, so a resumed run gives the same bytes.
+
+    Several processes may train one network (see `workers`). Each computes its part of every batch, and all make the same step of
+    Adam. Batch normalisation and dropout then see one process's images at a time, and sums are added in another order; the
+    results are those of one process but for that.
+    """
 
     def __init__(self, network: nn.Module, images: Images, plan: Train, seed: int, device: torch.device) -> None:
         self.network, self.images, self.plan, self.seed, self.device = network.to(device), images, plan, seed, device
+        self.together = workers.together(self.network)
         self.optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, fused=True)
         self.scaling = INPUTS[plan.input]
         self.done = 0  # epochs
@@ -88,7 +98,7 @@ class Training:
         losses, hits = 0.0, 0
         self.network.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed * 1_000_003 + number)
+            torch.manual_seed(self.seed * 1_000_003 + number + (workers.rank() << 40))
             for batch, part in enumerate(shards(len(order), self.plan.batch_size), start=1):
                 images = part.stop - part.start
                 loss, correct = self._step(order[part], flips[part])
@@ -103,6 +113,8 @@ class Training:
             return self._in_parts(rows, flips)
         except Exception as error:
             self.at_once = halved(error, self.at_once, self.plan.batch_size)
+            if workers.count() > 1:  # The others are in the middle of their steps.
+                raise OutOfMemory(f"out of memory with {len(rows)} images on {workers.count()} workers") from None
         return self._step(rows, flips)
 
     def _in_parts(self, rows: NDArray[np.int64], flips: NDArray[np.bool_]) -> tuple[float, int]:
@@ -111,21 +123,35 @@ class Training:
         The gradient adds up over the parts that memory has room for; batch normalisation then sees fewer images at once.
         """
         self.optimiser.zero_grad()
-        loss, correct = 0.0, 0
-        for part in shards(len(rows), self.at_once):
+        images, loss, correct = len(rows), 0.0, 0
+        rows, flips = rows[workers.own(images)], flips[workers.own(images)]
+        parts = shards(len(rows), self.at_once)
+        for part in parts:
             pixels = self.images.pixels[rows[part]]
             pixels[flips[part]] = pixels[flips[part], :, ::-1]
             labels = torch.from_numpy(self.images.labels[rows[part]]).to(self.device)
-            logits = self.network(to_input(torch.from_numpy(pixels).to(self.device), *self.scaling))
-            share = functional.cross_entropy(logits, labels, reduction="sum") / len(rows)
-            share.backward()
+            adds = isinstance(self.together, DistributedDataParallel) and part is not parts[-1]
+            with cast(DistributedDataParallel, self.together).no_sync() if adds else nullcontext():
+                logits = self.together(to_input(torch.from_numpy(pixels).to(self.device), *self.scaling))
+                share = functional.cross_entropy(logits, labels, reduction="sum") / images
+                (
+                    share * workers.count()
+                ).backward()  # The processes' gradients are averaged, and here their sum is wanted.
             loss, correct = loss + share.item(), correct + int((logits.argmax(1) == labels).sum())
         self.optimiser.step()
-        return loss, correct
+        loss, correct = workers.total(torch.tensor([loss, correct], dtype=torch.float64), self.device).tolist()
+        return loss, int(correct)
 
     def predict(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Return the logits of the images in some rows, (len(rows), classes) float32; leave the network in evaluation mode."""
-        return predict(self.network, self.images.pixels, rows, self.at_once, self.device, self.scaling)
+        workers.share_buffers(self.network)
+        part = workers.own(len(rows))
+        logits = predict(self.network, self.images.pixels, rows[part], self.at_once, self.device, self.scaling)
+        if workers.count() == 1:
+            return logits
+        whole = logits.new_zeros(len(rows), logits.shape[1])
+        whole[part] = logits
+        return workers.total(whole, self.device)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the weights and Adam's moments by name, all that `restore` needs besides the number of epochs done."""

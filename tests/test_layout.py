@@ -30,6 +30,7 @@ MAY_IMPORT = {
 INPUT_OUTPUT = {
     "acquire": {"stage", "sources", "releases", "mat_lists", "trees", "links"},
     "validate": {"stage", "contracts", "inspection"},
+    "train": {"stage", "workers"},
     "segment": {
         "stage",
         "downloads",
@@ -42,7 +43,7 @@ INPUT_OUTPUT = {
     "report": {"stage", "inputs", "page", "figures", "fonts"},
     "nets": {"checkpoints"},
 }
-"""Modules of a stage that read or write files, beside `stage` itself; all others only compute."""
+"""Modules of a stage that read or write files, or talk to other processes, beside `stage` itself; all others only compute."""
 
 
 def folder(module: str) -> str:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -282,16 +281,6 @@ def test_a_machine_that_leaves_costs_nothing(nodes: Any) -> None:
         if result == 4:
             nodes.remove_node(guest, allow_graceful=False)
     assert results == list(range(24))
-
-
-def large() -> Callable[[int], np.ndarray]:
-    return lambda shard: np.full(40 << 20, shard, np.uint8)
-
-
-@pytest.mark.integration
-def test_results_beyond_the_object_store_go_to_disk(nodes: Any) -> None:
-    plan = Engine("ray", 3, nodes.address, 0)
-    assert [int(block[-1]) for block in engine.map_shards(large, (), range(14), plan)] == list(range(14))
 
 
 HEAD_GOES = """

@@ -256,9 +256,7 @@ def test_two_workers_train_together_and_go_on_when_one_is_killed(
 
 
 @pytest.mark.integration
-def test_a_worker_of_ray_that_is_killed_costs_nothing(
-    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_of_ray_that_is_killed_costs_nothing(nodes: Any, tmp_path: Path) -> None:
     plan = replace(RAY, address=nodes.address)
     assert list(engine.map_shards(dying, (tmp_path,), range(8), plan)) == list(range(8))
     assert (tmp_path / "died").exists()
@@ -284,7 +282,6 @@ def test_a_machine_that_leaves_costs_nothing(nodes: Any) -> None:
 
 
 HEAD_GOES = """
-import sys
 from dataclasses import replace
 from ray.cluster_utils import Cluster
 import test_engine

@@ -18,7 +18,7 @@ from citylens.measure import chance, object_ratio, reference_masks
 from citylens.nets import masks
 from citylens.stats import pairings
 from citylens.stats.intervals import mean_interval, ratio_interval, share_interval
-from citylens.stats.swaps import swapped_rows
+from citylens.stats.swaps import swapper
 
 
 def images(spots: int, views: int, cities: int = 2) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
@@ -30,7 +30,7 @@ def images(spots: int, views: int, cities: int = 2) -> tuple[NDArray[np.str_], N
 
 def test_swaps_stay_in_the_city_and_keep_the_heading() -> None:
     city, spot, heading = images(5, 3)
-    rows = swapped_rows(city, spot, heading, np.random.default_rng(0))
+    rows = swapper(city, spot, heading)(np.random.default_rng(0))
     assert sorted(rows) == list(range(30))
     assert (city[rows] == city).all() and (heading[rows] == heading).all()
     of_spot = pd.DataFrame({"city": city, "spot": spot, "there": spot[rows]}).groupby(["city", "spot"])["there"]
@@ -39,7 +39,7 @@ def test_swaps_stay_in_the_city_and_keep_the_heading() -> None:
 
 def test_swaps_without_headings_take_images_of_one_other_spot() -> None:
     city, spot, heading = images(4, 3)
-    rows = swapped_rows(city[:-1], spot[:-1], heading[:-1] * np.nan, np.random.default_rng(0))
+    rows = swapper(city[:-1], spot[:-1], heading[:-1] * np.nan)(np.random.default_rng(0))
     table = pd.DataFrame({"city": city[:-1], "spot": spot[:-1], "there": spot[rows]})
     assert (city[rows] == city[:-1]).all() and (table.groupby(["city", "spot"])["there"].nunique() == 1).all()
 
@@ -97,7 +97,7 @@ def test_p_is_uniform_where_masks_know_nothing_of_the_image() -> None:
         generator = np.random.default_rng(seed)
         cover = generator.random((8, 256)).astype(np.float32) * generator.random((8, 1)).astype(np.float32)
         where = chance.Objects(np.arange(8), np.zeros(8, np.int64), generator.random((8, 256)).astype(np.float32) ** 4)
-        rows = np.stack([swapped_rows(city, spot, heading, generator) for _ in range(99)])
+        rows = np.stack([swapper(city, spot, heading)(generator) for _ in range(99)])
         observed = np.array([chance.inside(cover, where).sum()]) / where.pixels.sum()
         drawn = chance.swapped_inside(cover, rows, where, where.label, 1) / where.pixels.sum()
         found.append(float(chance.tail(observed, drawn)[1][0]))
@@ -108,7 +108,7 @@ def test_a_mask_that_follows_its_object_is_found() -> None:
     city, spot, heading = images(12, 1, cities=1)
     labels = blocks(12, 6)
     cover, where = masks.cells(labels == 1), chance.objects(labels)
-    rows = np.stack([swapped_rows(city, spot, heading, np.random.default_rng(seed)) for seed in range(200)])
+    rows = np.stack([swapper(city, spot, heading)(np.random.default_rng(seed)) for seed in range(200)])
     drawn = (
         chance.swapped_inside(cover, rows, where, where.label, 4)[:, 1:]
         / np.bincount(where.label, where.pixels.sum(axis=1))[1:]

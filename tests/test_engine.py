@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -185,7 +186,6 @@ def alone(place: Clone) -> dict[str, str]:
         return computed(place, LOCAL, monkeypatch)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("plan", EVERYWHERE)
 def test_the_same_bytes_everywhere(
     place: Clone,
@@ -196,6 +196,74 @@ def test_the_same_bytes_everywhere(
 ) -> None:
     assert len(alone) > 20
     assert computed(place, reachable(plan, request), monkeypatch) == alone
+
+
+def kill_one() -> tuple[threading.Thread, list[int]]:
+    """Start a thread that kills the first process of Ray that it sees at work; the list then holds its number."""
+    killed: list[int] = []
+
+    def work() -> None:
+        end = time.monotonic() + 120
+        while not killed and time.monotonic() < end:
+            for process in psutil.process_iter(["name"]):
+                if process.info["name"].startswith("ray::task"):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, killed
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("stage", [explain, segment])
+def test_a_worker_killed_in_a_stage_costs_nothing(
+    place: Clone, alone: dict[str, str], nodes: Any, stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.folder)
+    chosen = settings(place, replace(RAY, address=nodes.address))
+    item = chosen.study.trained[0] if stage is explain else ()
+    made = Path("data/explain", key(*item)) if item else Path("data/segment")
+    shutil.rmtree(made)
+    thread, killed = kill_one()
+    stage.run(chosen, *item)
+    thread.join()
+    assert killed
+    for path in made.iterdir():
+        assert alone[str(path)] == hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), path
+
+
+@pytest.mark.integration
+def test_a_damaged_image_is_named_as_on_one_machine(
+    place: Clone, nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = place.copy(tmp_path / "damaged")
+    monkeypatch.chdir(clone.folder)
+    path = sorted(Path("data/acquire").rglob("*.jpg"))[5]
+    whole = path.read_bytes()
+    path.unlink()  # it may be a link into the cache
+    path.write_bytes(whole[: len(whole) // 2])
+    said = []
+    for plan in (LOCAL, replace(RAY, address=nodes.address)):
+        with pytest.raises(InputError, match=f"{path.name}: cannot be decoded") as error:
+            prepare.run(settings(clone, plan))
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def large() -> Callable[[int], np.ndarray]:
+    """Return a function whose results together are larger than the cluster's object store."""
+    return lambda shard: np.full(40 << 20, shard, np.uint8)
+
+
+@pytest.mark.integration
+def test_a_full_object_store_costs_nothing(nodes: Any) -> None:
+    for shard, found in enumerate(
+        engine.map_shards(large, (), range(14), replace(RAY, workers=3, address=nodes.address))
+    ):
+        assert found.nbytes == 40 << 20
+        assert (found == shard).all()
 
 
 def trained(clone: Clone, plan: Engine, monkeypatch: pytest.MonkeyPatch, on_epoch: Any = None) -> tuple[bytes, Any]:

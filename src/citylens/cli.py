@@ -100,9 +100,7 @@ def _run_stage(command: str, **values: Any) -> None:
     if command in options.PER_NETWORK and item not in settings.study.trained:
         named = ", ".join(key(*trained) for trained in settings.study.trained)
         raise InputError(f"{key(*item)} is not in params.yaml's study; allowed: {named}")
-    if (
-        command == "train" and os.environ.get("RANK", "0") != "0"
-    ):  # of torchrun, whose first process locks, logs and writes
+    if command == "train" and os.environ.get("RANK", "0") != "0":  # torchrun's first process locks, logs and writes
         importlib.import_module("citylens.train.stage").run(settings, *item)
         return
     name = f"{command}@{key(*item)}" if command in options.PER_NETWORK else "_".join((command, *item))

@@ -40,6 +40,8 @@ ANSWER = 10
 """Seconds within which a cluster answers."""
 STORE = 512 << 20
 """Bytes of the object store of a cluster that ends with the stage."""
+SMALL = 64 << 10
+"""Bytes that travel with each task. More goes once into the cluster's object store."""
 
 _works: dict[str, Callable[[Any], Any] | Exception] = {}  # in a worker: the function of each map, or why there is none
 
@@ -120,7 +122,9 @@ def _on_ray(
     """Yield the results of tasks on a cluster, in order. Ray repeats a task whose worker or machine goes away."""
     with cluster(plan, plan.workers) as ray:
         name, folder = secrets.token_hex(8), Path.cwd()
-        common = ray.put((start, given))
+        common: Any = (start, given)
+        if len(ray.cloudpickle.dumps(common)) > SMALL:
+            common = ray.put(common)
 
         @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)  # type: ignore[untyped-decorator]
         def task(common: Any, shard: Any) -> Any:
@@ -140,7 +144,10 @@ def _on_ray(
 
 
 def _taken(ray: Any, reference: Any, address: str) -> Any:
-    """Return a task's result; meanwhile look now and then whether the head is there, without which Ray ends this process unasked."""
+    """Return a task's result.
+
+    Before each wait this asks whether the head is there. Without it, Ray would end this process.
+    """
     while True:
         _knock(address if address.startswith("ray://") else ray.get_runtime_context().gcs_address)
         with suppress(ray.exceptions.GetTimeoutError):
@@ -169,15 +176,11 @@ def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine
     import torch
 
     with cluster(plan, max(plan.workers or 1, torch.get_num_threads())) as ray:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
-        from ray.util.queue import Empty, Queue
+        from ray.util.queue import Queue
 
-        gpus, cores = plan.gpus_per_worker, int(ray.cluster_resources().get("CPU", 1))
-        workers = plan.workers or max(
-            1, int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else len(ray.nodes())
-        )
-        threads, folder, sent = max(1, cores // workers), Path.cwd(), Queue(actor_options={"num_cpus": 0})
+        sent, folder = Queue(actor_options={"num_cpus": 0}), Path.cwd()
+        threads, options = _scaling(ray, plan)
 
         def each() -> None:
             os.chdir(folder)
@@ -187,40 +190,52 @@ def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine
             except InputError as error:  # Raised here, it would come again in each of Ray's new starts.
                 sent.put(error)
 
-        trainer = TorchTrainer(
-            each,
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": threads} | ({"GPU": gpus} if gpus else {}),
-            ),
-            run_config=RunConfig(
-                name=secrets.token_hex(8),
-                storage_path=str(folder / ".citylens" / "ray"),
-                failure_config=FailureConfig(max_failures=RETRIES),
-            ),
-        )
-        ended: Future[Any] = Future()
+        yield from _sent_until_the_end(TorchTrainer(each, **options), sent)
 
-        def fit() -> None:
-            try:
-                ended.set_result(trainer.fit())
-            except Exception as error:
-                ended.set_exception(error)
 
-        Thread(target=fit, daemon=True).start()
-        while True:
-            over = ended.done()  # asked before the queue is, so that nothing sent before the end is missed
-            try:
-                message = sent.get(timeout=0.5)
-            except Empty:
-                if over:
-                    ended.result()
-                    return
-                continue
-            if isinstance(message, InputError):
-                raise message
-            yield message
+def _scaling(ray: Any, plan: Engine) -> tuple[int, dict[str, Any]]:
+    """Return how many threads each worker of a training has, and the options of Ray's trainer."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    has, gpus = ray.cluster_resources(), plan.gpus_per_worker
+    workers = plan.workers or max(1, int(has.get("GPU", 0) / gpus) if gpus else len(ray.nodes()))
+    threads = max(1, int(has.get("CPU", 1)) // workers)
+    resources = {"CPU": threads} | ({"GPU": gpus} if gpus else {})
+    return threads, {
+        "scaling_config": ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+        "run_config": RunConfig(
+            name=secrets.token_hex(8),
+            storage_path=str(Path.cwd() / ".citylens" / "ray"),
+            failure_config=FailureConfig(max_failures=RETRIES),
+        ),
+    }
+
+
+def _sent_until_the_end(trainer: Any, sent: Any) -> Iterator[Any]:
+    """Train, and meanwhile yield what the workers put into the queue `sent`; raise what they raise."""
+    from ray.util.queue import Empty
+
+    ended: Future[Any] = Future()
+
+    def fit() -> None:
+        try:
+            ended.set_result(trainer.fit())
+        except Exception as error:
+            ended.set_exception(error)
+
+    Thread(target=fit, daemon=True).start()
+    while True:
+        over = ended.done()  # asked before the queue is, so that nothing sent before the end is missed
+        try:
+            message = sent.get(timeout=0.5)
+        except Empty:
+            if over:
+                ended.result()
+                return
+            continue
+        if isinstance(message, InputError):
+            raise message
+        yield message
 
 
 @contextmanager

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from citylens.nets.shards import shards
+
+SHARD = 1024  # images
+
 
 def residual(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return AR of each image on the grid, (N,), of two networks' (N, 256)."""
@@ -47,16 +51,20 @@ def variance_shares(grids: Mapping[tuple[str, int], NDArray[np.float32]]) -> dic
         grids: (N, 256) by network and seed.
     """
     architectures = list(dict.fromkeys(network for network, _ in grids))
-    values = np.stack(
-        [np.stack([own.ravel() for (name, _), own in grids.items() if name == one]) for one in architectures]
-    )
-    networks, seeds, units = values.shape
-    whole = values.astype(np.float64)
-    of_seed, of_both = whole.sum(axis=2), whole.sum(axis=1)
-    common = whole.sum() ** 2 / whole.size
-    image = (of_both.sum(axis=0) ** 2).sum() / (networks * seeds)
+    values = [[own for (name, _), own in grids.items() if name == one] for one in architectures]
+    networks, seeds, images = len(values), len(values[0]), len(values[0][0])
+    units = images * values[0][0].shape[1]
+    of_seed, image, both, total = np.zeros((networks, seeds)), 0.0, 0.0, 0.0
+    for part in shards(images, SHARD):
+        whole = np.array([[own[part].ravel() for own in of_one] for of_one in values], np.float64)
+        of_seed += whole.sum(axis=2)
+        of_both = whole.sum(axis=1)
+        image += (of_both.sum(axis=0) ** 2).sum() / (networks * seeds)
+        both += (of_both**2).sum() / seeds
+        total += (whole**2).sum()
+    common = of_seed.sum() ** 2 / (networks * seeds * units)
     architecture = (of_seed.sum(axis=1) ** 2).sum() / (seeds * units)
-    seed, both, total = (of_seed**2).sum() / units, (of_both**2).sum() / seeds, (whole**2).sum()
+    seed = (of_seed**2).sum() / units
     parts = {
         "image": image - common,
         "architecture": architecture - common,

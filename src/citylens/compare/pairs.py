@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citylens.compare import mask_grids, residual
-from citylens.nets import masks
 from citylens.nets.names import key, split_key
 from citylens.stats import pairings
 from citylens.stats.intervals import mean_interval, ratio_interval
@@ -35,7 +34,7 @@ def means(
     Args:
         images: city, spot of each test image.
         indexes: dead, of each trained network's masks.
-        values: by pair, each (N,): see `residual.values`.
+        values: by pair, each (N,): see `residual.values`, and rank_correlation, Spearman's of the masks on the grid.
 
     Returns:
         first, second, kind; residual (AR) with its 95 % interval low to high; residual_alive, without dead masks; images; dead;
@@ -44,7 +43,6 @@ def means(
         least and most, the bounds of AR for masks of such mean values; iou; rank_correlation; untrained and untrained_swapped,
         AR on the grid of the two networks before training.
     """
-    ranks = {name: masks.ranks(own).astype(np.float32) for name, own in grids["masks"].items()}
     rows = []
     for (first, second), own in values.items():
         dead = (indexes[first]["dead"] | indexes[second]["dead"]).to_numpy()
@@ -63,7 +61,7 @@ def means(
         row |= {
             name: np.nanmean(own[name]) if np.isfinite(own[name]).any() else np.nan for name in ("least", "most", "iou")
         }
-        row["rank_correlation"] = float((ranks[first] * ranks[second]).sum(axis=1, dtype=np.float64).mean())
+        row["rank_correlation"] = own["rank_correlation"].mean()
         rows.append(row | {"untrained": plain.mean(), "untrained_swapped": plain_swapped.mean()})
     return pd.DataFrame(rows)
 

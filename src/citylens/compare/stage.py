@@ -8,8 +8,9 @@ number.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from citylens.nets import masks, paper
 from citylens.nets.names import key, network_title
 from citylens.nets.shards import shards
 from citylens.settings.schema import Settings, Study
-from citylens.stats.swaps import swapped_rows
+from citylens.stats.swaps import swapper
 
 EXPLAINED, REPORTS = Path("data/explain"), Path("reports/compare")
 SHARD = 128  # images
 COLUMNS = ["id", "city", "spot", "heading", "dead"]
+KINDS = ("masks", "untrained")
 Grids = dict[str, dict[str, np.ndarray]]
 
 
@@ -57,37 +59,35 @@ def _values(
     names: list[str], images: int, settings: Settings
 ) -> tuple[dict[tuple[str, str], dict[str, np.ndarray]], Grids]:
     """Return what is computed of each pair's masks at full size, each (N,), by pair; and all masks on the grid."""
-    parts, found = shards(images, SHARD), []
+    parts, values = shards(images, SHARD), defaultdict[Any, dict[str, Any]](dict)
+    grids = {kind: {name: np.zeros((images, masks.GRID**2), np.float32) for name in names} for kind in KINDS}
     with progress.bar("compare", images) as advance:
-        for part, own in zip(parts, map_shards(_comparing, (names, settings), parts, settings.engine), strict=True):
-            found.append(own)
+        mapped = map_shards(_comparing, (names, settings), parts, settings.engine)
+        for part, (own, cells) in zip(parts, mapped, strict=True):
+            for pair, measures in own.items():
+                for name, found in measures.items():
+                    values[pair].setdefault(name, np.zeros(images))[part] = found
+            for kind, name in product(KINDS, names):
+                grids[kind][name][part] = cells[kind][name]
             advance(part.stop - part.start)
-    values = {
-        pair: {name: np.concatenate([own[pair][name] for own, _ in found]) for name in found[0][0][pair]}
-        for pair in found[0][0]
-    }
-    grids = {
-        kind: {name: np.concatenate([cells[kind][name] for _, cells in found]) for name in names}
-        for kind in found[0][1]
-    }
     return values, grids
 
 
 def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[Any, Any]]:
     """Return a function from a shard to its values of each pair and its masks on the grid, as `_values` returns them."""
     size, how, plan = settings.prepare.size, settings.explain.normalise, settings.measure
-    maps, untrained = (
-        {name: files.open_array(EXPLAINED / name / f"{kind}.npy") for name in names} for kind in ("masks", "untrained")
-    )
+    maps, untrained = ({name: files.open_array(EXPLAINED / name / f"{kind}.npy") for name in names} for kind in KINDS)
 
     def compared(part: slice) -> tuple[Any, Any]:
         weighted = {name: masks.normalise(own[part], size, how) for name, own in maps.items()}
         inside = {name: masks.inside(own, plan.threshold, plan.explained) for name, own in weighted.items()}
+        cells = {name: masks.cells(own) for name, own in weighted.items()}
+        ranks = {name: masks.ranks(own) for name, own in cells.items()}
         values = {
             (first, second): residual.values(weighted[first], weighted[second], inside[first], inside[second])
+            | {"rank_correlation": (ranks[first] * ranks[second]).sum(axis=1)}
             for first, second in combinations(names, 2)
         }
-        cells = {name: masks.cells(own) for name, own in weighted.items()}
         plain = {name: masks.cells(masks.normalise(own[part], size, how)) for name, own in untrained.items()}
         return values, {"masks": cells, "untrained": plain}
 
@@ -97,9 +97,10 @@ def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[
 def _swaps(images: pd.DataFrame, count: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Return the swaps of masks between images, and a number for each image's spot."""
     generator, spots = np.random.default_rng(0), images["spot"].astype(str)
-    headings = images["heading"].to_numpy(float)
-    drawn = [swapped_rows(images["city"], spots, headings, generator) for _ in range(count)]
-    return drawn, images.assign(spot=spots).groupby(["city", "spot"]).ngroup().to_numpy()
+    draw = swapper(images["city"], spots, images["heading"].to_numpy(float))
+    return [draw(generator) for _ in range(count)], images.assign(spot=spots).groupby(
+        ["city", "spot"]
+    ).ngroup().to_numpy()
 
 
 def _table2(table: pd.DataFrame, study: Study) -> pd.DataFrame:

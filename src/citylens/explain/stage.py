@@ -26,7 +26,7 @@ from citylens.nets import checkpoints, masks, memory, networks
 from citylens.nets.names import key
 from citylens.nets.shards import shards
 from citylens.settings.schema import Explain, Settings
-from citylens.stats.swaps import swapped_rows
+from citylens.stats.swaps import swapper
 
 PREPARED, EXPLAINED, REPORTS = Path("data/prepare"), Path("data/explain"), Path("reports/explain")
 WORKER = 2 << 30  # bytes that a network and a batch need
@@ -131,7 +131,7 @@ def _checked(
     rows = np.unique(np.linspace(0, len(test) - 1, min(plan.checked, len(test))).round().astype(int))
     some = test.iloc[rows]
     cities, spots = some["city"].to_numpy(), some["spot"].to_numpy(str)
-    swapped = swapped_rows(test["city"], test["spot"].astype(str), test["heading"], generator)[rows]
+    swapped = swapper(test["city"], test["spot"].astype(str), test["heading"])(generator)[rows]
     pixels, device = files.open_array(PREPARED / "images.npy"), networks.device()
     images = networks.to_input(torch.from_numpy(pixels[some.index.to_numpy()]).to(device), card.mean, card.std)
     classes = torch.tensor(some["label"].to_numpy(np.int64), device=device)

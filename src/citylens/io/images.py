@@ -78,15 +78,18 @@ def _orientation(image: Image.Image) -> int:
     return int(found) if found in _TURNS else 1
 
 
-def read_rgb(path: Path | str, max_megapixels: float = LARGEST) -> NDArray[np.uint8]:
+def read_rgb(path: Path | str, max_megapixels: float = LARGEST, least: int = 0) -> NDArray[np.uint8]:
     """Return an image as (H, W, 3) uint8 RGB, turned upright by its EXIF tag.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is dropped.
+    Grey, palette, CMYK and 16-bit images are converted; transparency is dropped. With `least`, a JPEG is decoded at 1/2, 1/4 or 1/8
+    of its size, as long as both sides keep so many pixels: the decoder then leaves out the finest frequencies.
 
     Raises:
         InputError: the file is missing, empty, no image, truncated, or larger than `max_megapixels`.
     """
     with _opened(path, max_megapixels) as (image, _):
+        if least:
+            image.draft(None, (least, least))
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
             values = np.asarray(upright)

@@ -23,7 +23,7 @@ from citylens.nets import masks
 from citylens.nets.names import key, split_key
 from citylens.nets.shards import shards
 from citylens.settings.schema import Measure, Settings
-from citylens.stats.swaps import swapped_rows
+from citylens.stats.swaps import swapper
 
 SEGMENTED, EXPLAINED, PREPARED = Path("data/segment"), Path("data/explain"), Path("data/prepare")
 REPORTS = Path("reports/measure")
@@ -172,8 +172,8 @@ def _rows(
 def _swapped(index: pd.DataFrame, swaps: int) -> tables.Swapped:
     generator = np.random.default_rng(0)
     columns = index["city"].to_numpy(), index["spot"].astype(str).to_numpy(), index["heading"].to_numpy(float)
-    drawn = [swapped_rows(*columns, generator).astype(np.int32) for _ in range(swaps)]
-    return tables.Swapped(*columns, rows=np.stack(drawn))
+    draw = swapper(*columns)
+    return tables.Swapped(*columns, rows=np.stack([draw(generator).astype(np.int32) for _ in range(swaps)]))
 
 
 def logged() -> Logged:

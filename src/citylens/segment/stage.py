@@ -142,8 +142,11 @@ def _network(settings: Settings) -> Label:
     merged, _ = object_names.merged(parser.names, plan.merge)
 
     def seen(path: str) -> NDArray[np.uint8]:
-        image, prepare = images.read_rgb(ACQUIRED / path), settings.prepare
-        return image if plan.images == "whole" else resizing.resize_image(image, prepare.size, prepare.resize)
+        prepare = settings.prepare
+        if plan.images == "whole":
+            return images.read_rgb(ACQUIRED / path)
+        least = prepare.size if prepare.decode == "reduced" else 0
+        return resizing.resize_image(images.read_rgb(ACQUIRED / path, least=least), prepare.size, prepare.resize)
 
     def label(rows: pd.DataFrame) -> dict[str, Any]:
         torch.set_num_threads(1)  # of this thread: sums of float32 depend on how many share them
@@ -169,10 +172,10 @@ def _resized(maps: Iterable[NDArray[np.uint8]], settings: Settings) -> NDArray[n
 
 def _fingerprint(settings: Settings, test: pd.DataFrame) -> str:
     """Return a hash of all that the labels depend on: settings, images, the parser's files and this folder's code."""
-    plan = replace(settings.segment, batch_size=1)
+    plan, prepare = replace(settings.segment, batch_size=1), settings.prepare
     code = md5s.of(Path(__file__).parent) + md5s.of(resizing.__file__)
     weights = md5s.of(plan.path) if plan.segmenter != "oracle" else ""
-    parts = (plan, settings.prepare.size, settings.prepare.resize, test.to_csv(index=False), code, weights)
+    parts = (plan, prepare.size, prepare.resize, prepare.decode, test.to_csv(index=False), code, weights)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

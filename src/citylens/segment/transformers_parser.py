@@ -59,6 +59,7 @@ def _loaded(checkpoint: str) -> tuple[Any, Any]:
         raise InputError(
             "segment.segmenter: transformers: the library is not installed; `pip install 'citylens[transformers]'`"
         ) from None
+    transformers.utils.logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         kind = "Universal" if config.model_type in UNIVERSAL else "Semantic"

@@ -197,11 +197,13 @@ class Prepare:
 
     `by_city` divides each city by `shares`; without it, the images of all cities together. If near_copies are "together", images of
     one city that show almost the same count as one spot when spots are dealt to splits (see `nets.near_copies`). The split "block"
-    deals squares of `block` metres, and leaves out training and validation images within `buffer` metres of another split.
+    deals squares of `block` metres, and leaves out training and validation images within `buffer` metres of another split. For
+    `decode` "reduced" see `io.images.read_rgb`.
     """
 
     size: Annotated[int, within(48, 1024)]
     resize: Literal["stretch", "crop"]
+    decode: Literal["whole", "reduced"]
     split: Literal["random", "spot", "block"]
     block: Annotated[float, within(1)]
     buffer: Annotated[float, within(0)]

@@ -134,9 +134,8 @@ class Training:
             with cast(DistributedDataParallel, self.together).no_sync() if adds else nullcontext():
                 logits = self.together(to_input(torch.from_numpy(pixels).to(self.device), *self.scaling))
                 share = functional.cross_entropy(logits, labels, reduction="sum") / images
-                (
-                    share * workers.count()
-                ).backward()  # The processes' gradients are averaged, and here their sum is wanted.
+                # The processes' gradients are averaged; their sum is wanted.
+                (share * workers.count()).backward()
             loss, correct = loss + share.item(), correct + int((logits.argmax(1) == labels).sum())
         self.optimiser.step()
         loss, correct = workers.total(torch.tensor([loss, correct], dtype=torch.float64), self.device).tolist()

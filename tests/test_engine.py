@@ -38,7 +38,7 @@ from citylens.train import stage as train
 LOCAL = Engine("local", 1, "local", 0)
 RAY = Engine("ray", 2, "local", 0)
 EVERYWHERE = [
-    replace(LOCAL, workers=3),
+    pytest.param(replace(LOCAL, workers=3), marks=pytest.mark.integration),
     replace(LOCAL, kind="processes", workers=2),
     *(pytest.param(replace(RAY, workers=count), marks=pytest.mark.integration) for count in (1, 3)),
 ]

@@ -1,0 +1,126 @@
+"""explain: beside a plain forward pass, pytorch-grad-cam and Captum; the size of its masks; and on Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import places
+import torch
+from timing import Row, medians
+
+from citylens.engine import cluster, map_shards
+from citylens.explain import stage as explain
+from citylens.nets import checkpoints, networks
+from citylens.nets.names import NETWORKS
+from citylens.nets.shards import shards
+from citylens.settings.schema import Engine, Explain
+
+SIZE, BATCH, IMAGES = 224, 16, 32
+ON_RAY, RAY_SIZE, RAY_REPEATS = 5000, 97, 3
+
+
+def rows() -> Iterator[Row]:
+    """Measure each network at 224 px, in batches of 16, on all cores."""
+    stored = []
+    for name in NETWORKS:
+        with places.place() as project:
+            places.prepared(project, IMAGES, SIZE)
+            path = places.network(name, SIZE)
+            took = medians(_ways(path))
+        forward = took["citylens"] / took["forward"]
+        yield Row(
+            f"explain, {name}, 224 px",
+            "a plain forward pass over the same batches",
+            "at most 1.15 times its time",
+            f"{forward:.2f} ({IMAGES / took['citylens']:.1f} images/s)",
+            forward <= 1.15,
+        )
+        for tool, bar in (("pytorch-grad-cam", 2.5 if name == "resnet18" else 2.0), ("Captum", 1.0)):
+            ratio = took[tool] / took["citylens"]
+            yield Row(f"explain, {name}, 224 px", tool, f"{bar:g} times faster", f"{ratio:.2f}", ratio >= bar)
+        side = networks.map_sides([name], size=SIZE, padding="same")[name]
+        stored.append((name, side * side / SIZE**2))
+    share = ", ".join(f"{name} 1/{1 / own:.0f}" for name, own in stored)
+    yield Row(
+        "stored masks",
+        "float32 at image size",
+        "1/100 of the bytes or less",
+        share,
+        all(own <= 0.01 for _, own in stored),
+        "maps are stored whole, at the network's own size; that of simple and simpler is fine, with padding: same",
+    )
+
+
+def _ways(path: Path) -> dict[str, object]:
+    from captum.attr import LayerGradCam
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    settings = places.settings()
+    pixels, labels = np.load("data/prepare/images.npy"), np.zeros(IMAGES, np.int64)
+    model, card = checkpoints.load_network(path)
+    model.eval()
+    batches = [networks.to_input(torch.from_numpy(pixels[part]), card.mean, card.std) for part in shards(IMAGES, BATCH)]
+    layer = _target(model)
+    plan, parts = replace(settings.explain, batch_size=BATCH), shards(IMAGES, BATCH)
+    given = (path, None, np.arange(IMAGES), labels, plan)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                model(batch)
+
+    def citylens() -> None:
+        list(map_shards(explain._explaining, given, parts, settings.engine, network=True))
+
+    def grad_cam() -> None:
+        with GradCAM(model=model, target_layers=[layer]) as cam:
+            for batch in batches:
+                cam(input_tensor=batch, targets=[ClassifierOutputTarget(0)] * len(batch))
+
+    def captum() -> None:
+        for batch in batches:
+            LayerGradCam(model, layer).attribute(batch, target=0)
+
+    return {"forward": forward, "citylens": citylens, "pytorch-grad-cam": grad_cam, "Captum": captum}
+
+
+def _target(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the last convolution (after its ReLU, which the other tools cannot take where it works in place), or ResNet's last block."""
+    if hasattr(model, "layer4"):
+        return model.layer4[-1]
+    return [module for module in model.features if isinstance(module, torch.nn.Conv2d)][-1]
+
+
+def ray_rows() -> Iterator[Row]:
+    """Measure ResNet18 at 97 px over 5,000 images, on two workers of Ray and on two threads."""
+    with places.place() as project:
+        places.prepared(project, 320, RAY_SIZE)
+        path, settings = places.network("resnet18", RAY_SIZE), places.settings()
+        given = (path, None, np.arange(ON_RAY) % 320, np.zeros(ON_RAY, np.int64), settings.explain)
+        parts = shards(ON_RAY, settings.explain.batch_size)
+        start = time.perf_counter()
+        with cluster(Engine("ray", 2, "local", 0), 2) as ray:
+            started = time.perf_counter() - start
+            on_ray = Engine("ray", 2, ray.get_runtime_context().gcs_address, 0)
+
+            def over(engine: Engine) -> object:
+                # The map connects and disconnects by itself; here the cluster stays.
+                return list(map_shards(explain._explaining, given, parts, engine, network=True))
+
+            took = medians(
+                {"ray": lambda: over(on_ray), "local": lambda: over(Engine("local", 2, "local", 0))}, RAY_REPEATS
+            )
+    speed = took["local"] / took["ray"]
+    yield Row(
+        "Ray, 2 workers on 2 cores, explain of 5,000 images",
+        "the local pool",
+        "90 % once started",
+        f"{speed:.0%} ({ON_RAY / took['ray']:.0f} images/s); start {started:.0f} s",
+        speed >= 0.9,
+        f"medians of {RAY_REPEATS}",
+    )

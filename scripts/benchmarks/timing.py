@@ -1,0 +1,34 @@
+"""Times of two or more ways to do one thing: they take turns in one run, and their medians are compared."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, against what, the bar, the figure, and whether the bar is met (None: not run)."""
+
+    what: str
+    against: str
+    bar: str
+    figure: str
+    met: bool | None
+    note: str = ""
+
+
+def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
+    """Return the median seconds of each way, after one turn that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(own) for name, own in times.items()}

@@ -7,6 +7,7 @@
 # make gate BASE=origin/main   compare the metrics with those of a git revision; fail if they are worse
 # make ui      open MLflow's user interface on 127.0.0.1
 # make fuzz SECONDS=60   try random files on every reader of strangers' files
+# make bench   measure speeds, after make repro; SEGMENTER=FOLDER holds an ONNX scene parser; ROWS="explain train" for some
 # make audit   look for known security holes in the locked packages
 # make remote-demo   show push, clone, pull and sync on an S3 server that it starts and stops
 # make lint, make types, make lock (after a change of pyproject.toml), make setup, make clean
@@ -35,7 +36,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONOPTIMIZE
 unexport PYTHONWARNINGS
 
-.PHONY: repro test numeric integration fuzz audit lint types ui lock clean setup smoke gate remote-demo
+.PHONY: repro bench test numeric integration fuzz audit lint types ui lock clean setup smoke gate remote-demo
 
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
@@ -58,6 +59,9 @@ integration: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py
+
+bench: $(INSTALLED)
+	python scripts/benchmarks $(ROWS)
 
 audit: $(INSTALLED)
 	.ci/audit

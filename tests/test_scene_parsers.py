@@ -125,13 +125,16 @@ for path in sys.argv[1:]:
 
 def test_classes_that_share_a_label_add_up_before_they_are_ranked() -> None:
     probabilities = torch.tensor([0.4, 0.25, 0.35]).view(3, 1, 1)
-    labels, shares = ranked(probabilities, np.array([7, 9, 9], np.uint8), 3)
+    labels, shares = ranked(probabilities, np.array([7, 9, 9], np.uint8), 3, (1, 1))
     assert labels.ravel().tolist() == [9, 7, 0]
     assert shares.ravel().tolist() == [153, 102, 0]
-    labels, shares = ranked(probabilities, np.array([7, 9, 5], np.uint8), 2)
+    labels, shares = ranked(probabilities, np.array([7, 9, 5], np.uint8), 2, (1, 1))
     assert labels.ravel().tolist() == [7, 5] and shares.ravel().tolist() == [102, 89]
+    cells = torch.tensor([[[0.9, 0.2]], [[0.1, 0.8]]])
+    labels, _ = ranked(cells, np.array([7, 9], np.uint8), 1, (2, 4))
+    assert labels.tolist() == [[[7, 7, 9, 9], [7, 7, 9, 9]]]
     with pytest.raises(ValueError, match="3 classes, but 2 labels"):
-        ranked(probabilities, np.array([7, 9], np.uint8), 1)
+        ranked(probabilities, np.array([7, 9], np.uint8), 1, (1, 1))
 
 
 def test_objects_are_merged_by_name() -> None:

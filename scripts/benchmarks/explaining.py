@@ -12,12 +12,12 @@ import places
 import torch
 from timing import Row, medians
 
-from citylens.engine import cluster, map_shards
+from citylens.engine import map_shards
 from citylens.explain import stage as explain
 from citylens.nets import checkpoints, networks
 from citylens.nets.names import NETWORKS
 from citylens.nets.shards import shards
-from citylens.settings.schema import Engine, Explain
+from citylens.settings.schema import Engine
 
 SIZE, BATCH, IMAGES = 224, 16, 32
 ON_RAY, RAY_SIZE, RAY_REPEATS = 5000, 97, 3
@@ -98,23 +98,26 @@ def _target(model: torch.nn.Module) -> torch.nn.Module:
 
 def ray_rows() -> Iterator[Row]:
     """Measure ResNet18 at 97 px over 5,000 images, on two workers of Ray and on two threads."""
+    from ray.cluster_utils import Cluster
+
     with places.place() as project:
         places.prepared(project, 320, RAY_SIZE)
         path, settings = places.network("resnet18", RAY_SIZE), places.settings()
         given = (path, None, np.arange(ON_RAY) % 320, np.zeros(ON_RAY, np.int64), settings.explain)
         parts = shards(ON_RAY, settings.explain.batch_size)
         start = time.perf_counter()
-        with cluster(Engine("ray", 2, "local", 0), 2) as ray:
-            started = time.perf_counter() - start
-            on_ray = Engine("ray", 2, ray.get_runtime_context().gcs_address, 0)
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        on_ray = Engine("ray", 2, nodes.address, 0)
 
-            def over(engine: Engine) -> object:
-                # The map connects and disconnects by itself; here the cluster stays.
-                return list(map_shards(explain._explaining, given, parts, engine, network=True))
+        def over(engine: Engine, shards: int | None = None) -> object:
+            return list(map_shards(explain._explaining, given, parts[:shards], engine, network=True))
 
-            took = medians(
-                {"ray": lambda: over(on_ray), "local": lambda: over(Engine("local", 2, "local", 0))}, RAY_REPEATS
-            )
+        over(on_ray, 2)
+        started = time.perf_counter() - start
+        took = medians(
+            {"ray": lambda: over(on_ray), "local": lambda: over(Engine("local", 2, "local", 0))}, RAY_REPEATS
+        )
+        nodes.shutdown()
     speed = took["local"] / took["ray"]
     yield Row(
         "Ray, 2 workers on 2 cores, explain of 5,000 images",

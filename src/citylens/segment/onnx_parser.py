@@ -13,7 +13,6 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from citylens.errors import InputError
 from citylens.io.files import read_table
@@ -32,7 +31,7 @@ def open_parser(plan: Segment) -> Parser:
     """Open the network and the label list that `segment.onnx` names.
 
     The network gives each pixel's scores of all classes, or its likeliest class alone, which then has the probability 1. The
-    probabilities are resized to the image's size by nearest neighbour.
+    probabilities have the size of the network's output.
 
     Raises:
         InputError: a file is damaged, or the network does not fit the settings or the label list.
@@ -58,8 +57,7 @@ def open_parser(plan: Segment) -> Parser:
         probabilities = partial(_softmax, axis=axis)
 
     def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:
-        found = probabilities(_outputs(session, settings, images))
-        return functional.interpolate(found, images[0].shape[:2], mode="nearest-exact")
+        return probabilities(_outputs(session, settings, images))
 
     return Parser(labels, names, parse)
 

@@ -18,7 +18,8 @@ class Parser:
     Args:
         labels: (classes,) uint8 label of each class; 0 means no object.
         names: the object's name for each label above 0.
-        parse: takes N images of one size, each (H, W, 3) uint8 RGB; returns (N, classes, H, W) probabilities in [0, 1].
+        parse: takes N images of one size, each (H, W, 3) uint8 RGB; returns (N, classes, h, w) probabilities in [0, 1]. Where they
+            are smaller than the images, `ranked` enlarges them by nearest neighbour.
     """
 
     labels: NDArray[np.uint8]
@@ -32,14 +33,15 @@ def upsampled(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def ranked(
-    probabilities: torch.Tensor, labels: NDArray[np.uint8], top: int
+    probabilities: torch.Tensor, labels: NDArray[np.uint8], top: int, size: Sequence[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the `top` likeliest labels of each pixel, the likeliest first, and their probabilities, 255 = 1, both (top, H, W).
 
     Args:
-        probabilities: (classes, H, W) in [0, 1]. The probabilities of classes with the same label are added first.
+        probabilities: (classes, h, w) in [0, 1]. The probabilities of classes with the same label are added first.
         labels: (classes,) label of each class, 0 for none.
         top: number of labels per pixel; missing ones are 0.
+        size: H and W. Smaller maps are enlarged by the nearest neighbour of each pixel's centre.
 
     Raises:
         ValueError: the numbers of classes and labels differ, or a probability is NaN or infinite.
@@ -53,7 +55,9 @@ def ranked(
     if not torch.isfinite(sums.sum(dim=0)).all():
         raise ValueError("the network gives NaN or infinity; allowed: finite numbers")
     values, order = sums.topk(min(top, len(present)), dim=0)
-    found = present[order.cpu().numpy()].astype(np.uint8)
-    shares = (values.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    found = torch.from_numpy(present[order.cpu().numpy()].astype(np.uint8))
+    shares = (values.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
     missing = ((0, top - len(found)), (0, 0), (0, 0))
-    return np.pad(found, missing), np.pad(shares, missing)
+    enlarged = (functional.interpolate(maps[None], tuple(size), mode="nearest-exact")[0] for maps in (found, shares))
+    likeliest, shown = (np.pad(maps.numpy(), missing) for maps in enlarged)
+    return likeliest, shown

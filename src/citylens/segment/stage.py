@@ -156,7 +156,7 @@ def _network(settings: Settings) -> Label:
             paths, photographs = zip(*same, strict=True)
             for path, own in zip(paths, parser.parse(list(photographs)), strict=True):
                 try:
-                    found.append(ranked(own, merged[parser.labels], top))
+                    found.append(ranked(own, merged[parser.labels], top, photographs[0].shape[:2]))
                 except ValueError as error:
                     raise InputError(f"segment.segmenter: {plan.segmenter}: {path}: {error}") from None
         likeliest, shares = (np.stack([_resized(maps, settings) for maps in part]) for part in zip(*found, strict=True))

@@ -49,6 +49,7 @@ def rows() -> Iterator[Row]:
             f"{ratio:.2f} ({IMAGES / took[decode]:.0f} images/s)",
             ratio >= 1.5,
             note,
+            took[decode] / IMAGES,
         )
 
 
@@ -86,7 +87,14 @@ def segment_rows() -> Iterator[Row]:
 
         took = medians({"segment": ours, "bare": bare})
     share = took["bare"] / took["segment"]
-    yield Row(what, against, bar, f"{share:.0%} ({LABELLED / took['segment']:.1f} images/s)", share >= 0.9)
+    yield Row(
+        what,
+        against,
+        bar,
+        f"{share:.0%} ({LABELLED / took['segment']:.1f} images/s)",
+        share >= 0.9,
+        seconds=took["segment"] / LABELLED,
+    )
 
 
 def _inputs(session: object, onnx: object, project: Path) -> list[dict[str, np.ndarray]]:

@@ -12,7 +12,10 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was measured, against what, the bar, the figure, and whether the bar is met (None: not run)."""
+    """One line of the table: what was measured, against what, the bar, the figure, and whether the bar is met (None: not run).
+
+    `seconds` are those of one image on the whole machine, 0 where images are not what is counted.
+    """
 
     what: str
     against: str
@@ -20,6 +23,7 @@ class Row:
     figure: str
     met: bool | None
     note: str = ""
+    seconds: float = 0.0
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:

@@ -164,9 +164,8 @@ def computed(clone: Clone, plan: Engine, monkeypatch: pytest.MonkeyPatch) -> dic
     for folder in ("prepare", "segment", "measure", "compare"):
         shutil.rmtree(f"data/{folder}")
     prepare.run(chosen)
-    for trained in chosen.study.trained:
-        shutil.rmtree(f"data/explain/{'-'.join(map(str, trained))}")
-        explain.run(chosen, *trained)
+    shutil.rmtree(f"data/explain/{key(*chosen.study.trained[0])}")
+    explain.run(chosen, *chosen.study.trained[0])  # one network for all: each map starts its processes anew
     segment.run(chosen)
     measure.run(chosen)
     compare.run(chosen)

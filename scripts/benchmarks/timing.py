@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 REPEATS = 5
 
@@ -14,7 +15,7 @@ REPEATS = 5
 class Row:
     """One line of the table: what was measured, against what, the bar, the figure, and whether the bar is met (None: not run).
 
-    `seconds` are those of one image on the whole machine, 0 where images are not what is counted.
+    `costs` are what `citylens plan` computes with: per stage the seconds of one image on the whole machine, see citylens/plan.py.
     """
 
     what: str
@@ -23,7 +24,7 @@ class Row:
     figure: str
     met: bool | None
     note: str = ""
-    seconds: float = 0.0
+    costs: tuple[dict[str, Any], ...] = ()
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:

@@ -35,7 +35,7 @@ def rows() -> Iterator[Row]:
             "95 %",
             f"{disk:.0%} ({speed})",
             disk >= 0.95,
-            seconds=took["disk"] / IMAGES,
+            costs=({"stage": f"train {name}", "side": SIZE, "seconds": took["disk"] / IMAGES},),
         )
         yield Row(
             f"training, {name}",

@@ -211,6 +211,21 @@ def _fetch(what: str) -> None:
     print(f"fetch: {', '.join(addresses)} are in {plan.path}, with the sums in {downloads.SUMS}")
 
 
+def _plan(images: list[int], machines: int, memory: float | None, price: float) -> None:
+    import shutil
+
+    import psutil
+
+    from citylens import plan
+    from citylens.io.files import read_json
+
+    if min(images, default=1) < 1 or machines < 1:
+        raise InputError("plan: images and --machines; allowed: whole numbers from 1 on")
+    known, free = read_json("reports/benchmarks.json"), shutil.disk_usage(".").free
+    each = plan.Machines(machines, memory * plan.GB if memory else psutil.virtual_memory().total, price)
+    print(plan.text(images or plan.IMAGES, known, parser.load(), each, free))
+
+
 def _verify(remote: str | None, remove: bool) -> int:
     from citylens.versions.verify import DAMAGED, DIFFERENT, MISSING, verify
 
@@ -283,7 +298,7 @@ def _promotions(network: str | None) -> None:
 
 _TOOLS: dict[str, Any] = {
     tool.__name__.removeprefix("_"): tool
-    for tool in (_use, _sync, _check, _fetch, _gate, _promote, _rollback, _promotions, _verify)
+    for tool in (_use, _sync, _check, _fetch, _gate, _promote, _rollback, _promotions, _verify, _plan)
 }
 
 if __name__ == "__main__":

@@ -57,6 +57,12 @@ def _add_data(commands: Any) -> None:
     verify.add_argument("--remote", nargs="?", const="", metavar="NAME", help="this remote, or the default one")
     verify.add_argument("--remove", action="store_true", help="remove damaged objects, so that DVC brings whole ones")
 
+    plan = commands.add_parser("plan", help="say what a study of many images would take, from reports/benchmarks.json")
+    plan.add_argument("images", nargs="*", type=int, help="numbers of images; default: 150000 10000000 1000000000")
+    plan.add_argument("--machines", type=int, default=1, metavar="N", help="that share the work; default: 1")
+    plan.add_argument("--memory", type=float, metavar="GB", help="of a machine; default: this machine's")
+    plan.add_argument("--price", type=float, default=0.1, help="of a machine and hour, in any currency; default: 0.1")
+
 
 def _add_comparing(commands: Any) -> None:
     gate = commands.add_parser(

@@ -1,4 +1,4 @@
-"""embed: place each network's masks in the plane by t-SNE, dead masks left out.
+"""embed: place each network's masks in the plane by t-SNE, dead masks left out, and those beyond `embed.most`.
 
 Reads data/explain/KEY of all networks and data/prepare. Writes data/embed/KEY/embedding.csv, one row per test image, and to
 reports/embed how well neighbours agree (scores.json), and whether that is more than chance (purity.csv). Run alone: `citylens
@@ -7,7 +7,6 @@ embed`. Costs about 1 s per network with 200 masks.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +36,35 @@ def run(settings: Settings) -> None:
             table, scores[name] = _embed(index, maps, settings)
             files.write_table(folder / name / "embedding.csv", table)
             purities += _purities(name, index, maps, untrained, settings)
-    purities.append({"network": "", "of": "mean colour", **_purity(_colours(), index)})
+    every = _some(index["dead"] >= 0, settings)
+    purities.append({"network": "", "of": "mean colour", **_purity(_colours()[every], index.iloc[every])})
     files.write_json(SCORES, scores)
     files.write_table(PURITY, pd.DataFrame(purities, columns=["network", "of", "purity", "chance", "p"]))
 
 
 def _embed(index: pd.DataFrame, maps: np.ndarray, settings: Settings) -> tuple[pd.DataFrame, dict[str, float]]:
-    alive = np.flatnonzero(index["dead"] == 0)
+    alive = _some(index["dead"] == 0, settings)
     vectors = embedding.descriptors(maps[alive], settings.prepare.size, settings.explain.normalise)
-    points = embedding.embed(vectors, **asdict(settings.embed))
+    plan = settings.embed
+    points = embedding.embed(
+        vectors,
+        components=plan.components,
+        perplexity=plan.perplexity,
+        iterations=plan.iterations,
+        start=plan.start,
+        seed=plan.seed,
+    )
     table = index[["id", "city"]].assign(x=np.nan, y=np.nan, dead=index["dead"])
     table.loc[alive, ["x", "y"]] = points
     agreement, chance = embedding.neighbour_agreement(points, index["city"].to_numpy()[alive])
     scores = {"neighbour_agreement": agreement, "chance": chance} if len(alive) > 1 else {}
     return table, scores | {"masks": len(alive)}
+
+
+def _some(wanted: pd.Series, settings: Settings) -> np.ndarray:
+    """Return the rows that are wanted, or so many of them as `embed.most` allows, drawn by chance, in order."""
+    rows, generator = np.flatnonzero(wanted), np.random.default_rng(settings.embed.seed)
+    return np.sort(generator.choice(rows, min(len(rows), settings.embed.most), replace=False))
 
 
 def _purities(
@@ -59,7 +73,7 @@ def _purities(
     """Return the purity of a network's masks, of their areas alone, and of the masks before training."""
     rows: list[dict[str, Any]] = []
     for of, values, dead in (("masks", maps, index["dead"]), ("untrained masks", untrained, index["dead_untrained"])):
-        alive = np.flatnonzero(dead == 0)
+        alive = _some(dead == 0, settings)
         vectors = embedding.descriptors(values[alive], settings.prepare.size, settings.explain.normalise)
         rows.append({"network": name, "of": of, **_purity(vectors, index.iloc[alive])})
         if of == "masks":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +43,22 @@ def run(settings: Settings, network: str, seed: int) -> None:
     path = Path("models/train") / name / "network.safetensors"
     model, card = checkpoints.load_network(path)
 
-    cities = np.asarray(card.cities)
-    rows, labels = test.index.to_numpy(), test["label"].to_numpy(np.int64)
-    maps, logits = _explain(path, None, rows, labels, settings)
-    broken = ~(np.isfinite(maps).all(axis=(1, 2)) & np.isfinite(logits).all(axis=1))
-    if broken.any():
-        said = f"NaN or infinity for {broken.sum()} of {len(test)} test images; first: {test['id'][broken].iloc[0]}"
-        raise InputError(f"{name}: the network or its Grad-CAM map gives {said}; allowed: finite numbers")
-    untrained_maps, _ = _explain(path, seed, rows, labels, settings)
-    predicted = logits.argmax(1)
-    table = test[["id", "city", "spot", "heading"]].assign(
-        predicted=cities[predicted],
-        explained=cities[test["label"] if settings.explain.score == "actual" else predicted],
-        probability=torch.softmax(torch.from_numpy(logits), 1).numpy().max(axis=1),
-        dead=masks.dead(maps).astype(int),
-        dead_untrained=masks.dead(untrained_maps).astype(int),
-    )
-
-    found = _checked(model, card, test, maps, seed, settings)
-
+    cities, rows, labels = np.asarray(card.cities), test.index.to_numpy(), test["label"].to_numpy(np.int64)
     with files.whole_folder(EXPLAINED / name) as folder:
-        files.write_array(folder / "masks.npy", maps)
-        files.write_array(folder / "untrained.npy", untrained_maps)
+        logits, finite, dead = _explain(path, None, rows, labels, folder / "masks.npy", settings)
+        if not finite.all():
+            said = f"NaN or infinity for {(~finite).sum()} of {len(test)} test images; first: {test['id'][~finite].iloc[0]}"
+            raise InputError(f"{name}: the network or its Grad-CAM map gives {said}; allowed: finite numbers")
+        _, _, dead_untrained = _explain(path, seed, rows, labels, folder / "untrained.npy", settings)
+        predicted = logits.argmax(1)
+        table = test[["id", "city", "spot", "heading"]].assign(
+            predicted=cities[predicted],
+            explained=cities[test["label"] if settings.explain.score == "actual" else predicted],
+            probability=torch.softmax(torch.from_numpy(logits), 1).numpy().max(axis=1),
+            dead=dead.astype(int),
+            dead_untrained=dead_untrained.astype(int),
+        )
+        found = _checked(model, card, test, files.open_array(folder / "masks.npy"), seed, settings)
         files.write_table(folder / "index.csv", table)
     with files.whole_folder(REPORTS / name) as folder:
         for file, content in found.items():
@@ -71,28 +66,38 @@ def run(settings: Settings, network: str, seed: int) -> None:
 
 
 def _explain(
-    path: Path, untrained: int | None, rows: np.ndarray, labels: np.ndarray, settings: Settings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maps (N, h, w) and the logits (N, classes) of some images, both float32.
+    path: Path, untrained: int | None, rows: np.ndarray, labels: np.ndarray, target: Path, settings: Settings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write the maps of some images, (N, h, w) float32, into a file, as they come.
 
     Args:
         path: of the trained network.
         untrained: None, or the seed of the network as it was before training, which is then explained.
         rows: (N,) the images' places in the packed images.
         labels: (N,) their cities.
+        target: the file.
+
+    Returns:
+        The logits (N, classes) float32; (N,) whether all numbers of an image are finite; and (N,) whether its mask is dead.
     """
-    plan = settings.explain
+    plan, found = settings.explain, []
     parts, given = shards(len(rows), plan.batch_size), (path, untrained, rows, labels, plan)
-    found = []
+    mapped = map_shards(_explaining, given, parts, settings.engine, memory=WORKER, network=True)
     try:
-        with progress.bar(f"explain {path.parent.name}", len(rows)) as advance:
-            for own in map_shards(_explaining, given, parts, settings.engine, memory=WORKER, network=True):
-                found.append(own)
-                advance(len(own[0]))
+        first = next(mapped)
+        with (
+            files.growing_array(target, (len(rows), *first[0].shape[1:]), "float32") as maps,
+            progress.bar(f"explain {path.parent.name}", len(rows)) as advance,
+        ):
+            for part, (own, logits) in zip(parts, chain([first], mapped), strict=True):
+                maps[part] = own
+                finite = np.isfinite(own).all(axis=(1, 2)) & np.isfinite(logits).all(axis=1)
+                found.append((logits, finite, masks.dead(own)))
+                advance(len(own))
     except memory.OutOfMemory as error:
         raise InputError(f"explain.batch_size: {error}; allowed: a smaller one") from None
-    maps, logits = (np.concatenate(own) for own in zip(*found, strict=True))
-    return maps, logits
+    logits, finite, dead = (np.concatenate(own) for own in zip(*found, strict=True))
+    return logits, finite, dead
 
 
 def _explaining(

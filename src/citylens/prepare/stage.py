@@ -105,8 +105,7 @@ def _pack(paths: list[str], target: Path, settings: Settings) -> None:
 
 def _resizing(paths: list[str], plan: Prepare, max_megapixels: float) -> Callable[[slice], np.ndarray]:
     def resized(part: slice) -> np.ndarray:
-        least = plan.size if plan.decode == "reduced" else 0
-        read = (images.read_rgb(ACQUIRED / path, max_megapixels, least) for path in paths[part])
+        read = (images.read_rgb(ACQUIRED / path, max_megapixels, plan.least_decoded) for path in paths[part])
         return np.stack([resizing.resize_image(image, plan.size, plan.resize) for image in read])
 
     return resized

@@ -145,8 +145,8 @@ def _network(settings: Settings) -> Label:
         prepare = settings.prepare
         if plan.images == "whole":
             return images.read_rgb(ACQUIRED / path)
-        least = prepare.size if prepare.decode == "reduced" else 0
-        return resizing.resize_image(images.read_rgb(ACQUIRED / path, least=least), prepare.size, prepare.resize)
+        image = images.read_rgb(ACQUIRED / path, least=prepare.least_decoded)
+        return resizing.resize_image(image, prepare.size, prepare.resize)
 
     def label(rows: pd.DataFrame) -> dict[str, Any]:
         torch.set_num_threads(1)  # of this thread: sums of float32 depend on how many share them

@@ -212,6 +212,11 @@ class Prepare:
     shares: Annotated[tuple[float, ...], Split]
     seed: Seed
 
+    @property
+    def least_decoded(self) -> int:
+        """Pixels per side that a decoded JPEG must keep; 0: it is decoded whole."""
+        return self.size if self.decode == "reduced" else 0
+
 
 @dataclass(frozen=True)
 class Train:
@@ -341,12 +346,13 @@ class Compare:
 
 @dataclass(frozen=True)
 class Embed:
-    """PCA of the masks to `components`, then t-SNE."""
+    """PCA of the masks to `components`, then t-SNE; of `most` masks per network, drawn by chance, where there are more."""
 
     components: Annotated[int, within(2, 1000)]
     perplexity: Annotated[float, within(1, 1000)]
     iterations: Annotated[int, within(250, 100_000)]
     start: Literal["pca", "random"]
+    most: Annotated[int, within(4, 10_000_000)]
     seed: Seed
 
 

@@ -41,8 +41,8 @@ def swapper(
         sizes = starts[other + 1] - starts[other]
         any_other = by_spot[starts[other] + (generator.random(len(spot)) * sizes).astype(np.int64)]
         wanted = other * len(angles) + angle
-        found = np.searchsorted(ordered, wanted).clip(max=max(len(ordered) - 1, 0))
-        same = ~np.isnan(turned) & (ordered[found] == wanted)
-        return np.where(same, by_facing[found], any_other).astype(np.int64)
+        first = np.searchsorted(ordered, wanted).clip(max=len(ordered) - 1)  # the end, where all are smaller
+        same = ~np.isnan(turned) & (ordered[first] == wanted)
+        return np.where(same, by_facing[first], any_other).astype(np.int64)
 
     return draw

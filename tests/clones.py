@@ -52,10 +52,9 @@ class Clone:
         clone.folder = folder
         return clone
 
-    def copy(self, folder: Path) -> Clone:
-        """A copy that shares no file with this one; runs are not copied."""
-        left = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=left)
+    def copy(self, folder: Path, without: tuple[str, ...] = ("mlflow.db*", "mlartifacts")) -> Clone:
+        """A copy that shares no file with this one; by default runs are not copied."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(*without))
         return Clone.at(folder)
 
     def environment(self, **variables: str) -> dict[str, str]:

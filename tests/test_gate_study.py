@@ -162,26 +162,17 @@ def make(plan: Settings, first: str = "train") -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study's results, committed as the base."""
-    from citylens.acquire import stage as acquire
-    from citylens.prepare import stage as prepare
-    from citylens.segment import stage as segment
-
+def made(base: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study's results, committed as the base of a folder without code."""
     folder = tmp_path_factory.mktemp("made")
+    for name in ("data", "models", "reports"):
+        shutil.copytree(base.folder / name, folder / name, ignore=shutil.ignore_patterns("acquire"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("worlds").mkdir()
-        Path("worlds/clear.yaml").write_text(WORLD)
         Path("params.yaml").write_text(configured.text("smoke"))
         Path("dvc.yaml").write_text("stages: {}\n")
         Path(".gitignore").write_text("/data\n/models\n.citylens\n")
-        for suite in ("images", "splits", "masks", "segmentation"):
-            files.write_json(Path(f"reports/validate/{suite}.json"), {"success": True})
-        files.write_json(Path("reports/validate/probes.json"), {"probes": {}})
-        for stage in (acquire, prepare, segment):
-            stage.run(settings())
-        make(settings())
+        make(settings(), "measure")
         for command in (["init", "-q"], ["add", "-A"], [*IDENTITY[1:], "commit", "-qm", "base"]):
             subprocess.run(["git", *command], check=True)
     return folder
@@ -190,7 +181,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the base, as the folder of this test."""
-    folder = shutil.copytree(made, tmp_path / "study", ignore=shutil.ignore_patterns("acquire", ".citylens"))
+    folder = shutil.copytree(made, tmp_path / "study", ignore=shutil.ignore_patterns(".citylens"))
     monkeypatch.chdir(folder)
 
 

@@ -87,7 +87,7 @@ def pipeline(example: Example, network: str, threshold: float) -> Figure:
             above: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL - 1, "color": INK}
             axes.text(1 + gap / 2, 0.5 + 0.05 / height, step, transform=axes.transAxes, **above)
     panels[0].imshow(example.image, interpolation="bilinear")
-    panels[1].imshow(np.maximum(found.map, 0), cmap="Greys", vmin=0, extent=(0, side, side, 0))
+    panels[1].imshow(np.maximum(found.map, 0), cmap="gray", vmin=0, extent=(0, side, side, 0))
     panels[2].imshow(found.mask, cmap=MAP_COLOURS, vmin=0, vmax=1)
     panels[3].imshow(inside, cmap="gray", vmin=0, vmax=1)
     panels[4].imshow(explanation(example.image, found.mask, threshold), interpolation="bilinear")
@@ -164,9 +164,11 @@ def _points(axes: Axes, table: pd.DataFrame, colours: Mapping[str, str]) -> None
     alive = alive.iloc[np.random.default_rng(0).permutation(len(alive))]
     size = float(np.clip(9000 / max(len(alive), 1), 1.5, 22))
     axes.scatter(alive["x"], alive["y"], s=size, c=[colours[city] for city in alive["city"]], alpha=0.75, linewidths=0)
-    if dead := len(table) - len(alive):
-        note = f"{dead} dead, not shown"
-        axes.text(0.98, 0.02, note, transform=axes.transAxes, ha="right", fontsize=SMALL - 1, color=FAINT)
+    dead = int(table["dead"].sum())
+    counts = {"dead, not shown": dead, "not drawn": len(table) - len(alive) - dead}
+    axes.set_xlabel(
+        "; ".join(f"{count} {what}" for what, count in counts.items() if count), fontsize=SMALL, color=FAINT
+    )
 
 
 def explanations(

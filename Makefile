@@ -3,6 +3,7 @@
 # make test    install everything, then run the tests
 # make numeric   run the tests that compute once more, as on an older processor
 # make integration   run the long tests: whole studies, real data layouts, real servers
+# make all-tests   run both
 # make smoke   run every stage in two minutes, in a temporary clone of the working tree
 # make gate BASE=origin/main   compare the metrics with those of a git revision; fail if they are worse
 # make ui      open MLflow's user interface on 127.0.0.1
@@ -36,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONOPTIMIZE
 unexport PYTHONWARNINGS
 
-.PHONY: repro bench test numeric integration fuzz audit lint types ui lock clean setup smoke gate remote-demo
+.PHONY: repro bench test numeric integration all-tests fuzz audit lint types ui lock clean setup smoke gate remote-demo
 
 repro: $(INSTALLED)
 	citylens check $(if $(filter new,$(DATA)),--accept)
@@ -56,6 +57,10 @@ numeric: $(INSTALLED)
 
 integration: $(INSTALLED)
 	pytest -m integration $(ONLY)
+
+# Both in one run, where long and short tests share what they set up.
+all-tests: $(INSTALLED)
+	pytest -m "integration or not integration" $(ONLY)
 
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "nets": {"io", "errors"},
     "settings": {"nets", "io", "errors"},
     "engine": {"settings", "io", "errors"},
+    "plan": {"settings", "nets", "errors"},
     "versions": SHARED,
     "gate": SHARED | {"versions"},
     "tracking": SHARED | {"versions", "gate", "explain"},

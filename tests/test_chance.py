@@ -57,7 +57,8 @@ def blocks(images: int, seed: int, size: int = 96) -> NDArray[np.uint8]:
 
 def test_the_grid_gives_r_as_the_pixels_do() -> None:
     weighted, labels = smooth(40, 0), blocks(40, 1)
-    inside, total = object_ratio.count_pixels(labels, weighted, 0.5)
+    counts = object_ratio.count_regions(labels, {"inside": weighted >= 0.5})
+    inside, total = (counts[name].sum(axis=0) for name in ("inside", "total"))
     where = chance.objects(labels)
     covered = np.bincount(where.label, chance.inside(masks.cells(weighted >= 0.5), where), minlength=4)
     shown = np.bincount(where.label, where.pixels.sum(axis=1), minlength=4)
@@ -122,8 +123,8 @@ def test_thresholds_agree_with_counting_each() -> None:
     weighted[0, 0, :9] = np.float32([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     counts = object_ratio.count_thresholds(labels, weighted)
     for step, threshold in enumerate((0.0, *object_ratio.THRESHOLDS)):
-        inside, _ = object_ratio.count_pixels(labels, weighted.astype(np.float64), threshold)
-        assert (counts[:, step] == inside.sum(axis=0)).all()
+        inside = masks.inside(weighted.astype(np.float64), threshold)
+        assert (counts[:, step] == object_ratio.count_regions(labels, {"inside": inside})["inside"].sum(axis=0)).all()
 
 
 def test_reference_regions_have_the_area_asked_for() -> None:

@@ -14,7 +14,8 @@ STAGES = [
     *("acquire", "validate", "prepare", "train", "explain", "segment"),
     *("measure", "compare", "embed", "report", "register"),
 ]
-SHARED = {"nets", "io", "stats", "settings", "engine", "errors"}
+BELOW = {"nets", "io", "settings", "errors"}
+SHARED = BELOW | {"stats", "engine"}
 MAY_IMPORT = {
     "errors": set(),
     "stats": set(),
@@ -23,9 +24,9 @@ MAY_IMPORT = {
     "settings": {"nets", "io", "errors"},
     "engine": {"settings", "io", "errors"},
     "plan": {"settings", "nets", "errors"},
-    "versions": SHARED,
-    "gate": SHARED | {"versions"},
-    "tracking": SHARED | {"versions", "gate", "explain"},
+    "versions": BELOW,
+    "gate": BELOW | {"versions"},
+    "tracking": BELOW | {"versions", "gate", "explain"},
 } | dict.fromkeys(STAGES, SHARED)
 """Folders of citylens that the modules of a folder may import from, beside their own. Commands (cli, options) may import all."""
 INPUT_OUTPUT = {

@@ -21,26 +21,25 @@ def test_object_ratio_is_pooled_over_images() -> None:
     """Image 1 shows four pixels of object 2, one explained; image 2 two, both explained: 3 of 6, not the mean of 1/4 and 1."""
     labels = np.array([[[2, 2], [2, 2]], [[2, 2], [3, 0]]], np.uint8)
     weighted = np.array([[[0.5, 0.4], [0.1, 0.0]], [[1.0, 0.6], [0.2, 0.9]]])
-    inside, total = object_ratio.count_pixels(labels, weighted, 0.5)
-    assert inside[:, 2].tolist() == [1, 2] and total[:, 2].tolist() == [4, 2]
-    assert (inside[1, 0], total[1, 0]) == (1, 1)
-    ratio = object_ratio.object_ratio(inside, total)
+    counts = object_ratio.count_regions(labels, {"inside": masks.inside(weighted, 0.5)})
+    assert counts["inside"][:, 2].tolist() == [1, 2] and counts["total"][:, 2].tolist() == [4, 2]
+    assert (counts["inside"][1, 0], counts["total"][1, 0]) == (1, 1)
+    ratio = object_ratio.object_ratio(counts["inside"].sum(axis=0), counts["total"].sum(axis=0))
     assert ratio[2] == 0.5 and ratio[3] == 0.0
     assert np.isnan(ratio[4]), "nothing seen is not zero seen"
 
 
 def test_threshold_is_included() -> None:
-    inside, _ = object_ratio.count_pixels(np.array([[[5]]], np.uint8), np.array([[[0.5]]]), 0.5)
-    assert inside[0, 5] == 1
+    assert masks.inside(np.array([0.5]), 0.5).all() and not masks.inside(np.array([0.5]), 0.5, "above").any()
 
 
 def test_pixel_counts_refuse_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="label 151 found; allowed: 0 to 150"):
-        object_ratio.count_pixels(np.array([[[151]]], np.uint8), np.zeros((1, 1, 1)), 0.5)
+        object_ratio.count_regions(np.array([[[151]]], np.uint8), {"inside": np.zeros((1, 1, 1), bool)})
     with pytest.raises(ValueError, match="allowed: the same"):
-        object_ratio.count_pixels(np.zeros((1, 2, 2), np.uint8), np.zeros((1, 1, 1)), 0.5)
+        object_ratio.count_regions(np.zeros((1, 2, 2), np.uint8), {"inside": np.zeros((1, 1, 1), bool)})
     with pytest.raises(ValueError, match="more pixels inside"):
-        object_ratio.object_ratio(np.array([[2]]), np.array([[1]]))
+        object_ratio.object_ratio(np.array([2]), np.array([1]))
 
 
 def test_objects_are_kept_above_the_criterion_scaled_by_area() -> None:

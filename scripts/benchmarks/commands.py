@@ -1,4 +1,4 @@
-"""Commands with nothing to do."""
+"""Time `dvc repro` when no stage has to run, and `citylens --help`."""
 
 from __future__ import annotations
 

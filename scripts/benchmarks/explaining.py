@@ -1,4 +1,4 @@
-"""explain: beside a plain forward pass, pytorch-grad-cam and Captum; the size of its masks; and on Ray."""
+"""Compare `explain` with a plain forward pass, pytorch-grad-cam and Captum, and two workers of Ray with two threads."""
 
 from __future__ import annotations
 

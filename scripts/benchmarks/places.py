@@ -71,7 +71,7 @@ def network(name: str, size: int) -> Path:
 
 
 def settings() -> Settings:
-    """Return the settings in this folder, with threads of one machine as the engine."""
+    """Return the settings in this folder."""
     return parser.load()
 
 

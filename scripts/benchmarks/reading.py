@@ -1,4 +1,4 @@
-"""prepare beside PIL, and segment beside its network's bare forward pass."""
+"""Compare `prepare` with PIL, and `segment` with its network's bare forward pass; time what has no bar."""
 
 from __future__ import annotations
 

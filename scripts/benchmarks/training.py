@@ -1,4 +1,4 @@
-"""train: from disk beside one batch in memory, beside torchvision's reference loop, and with channels last."""
+"""Compare training from disk with one batch in memory, with a plain loop over torchvision's ImageFolder, and with channels last."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The one way in which work is spread: a map over shards, whose results come back in the order of the shards; and, for a training,
-the same function on all workers of a cluster at once.
+"""Spreads work in two ways: a map over shards, whose results come back in the order of the shards; and, for a training on Ray, one
+function on all workers at once.
 
-Where the work runs is the setting `engine.kind`: threads of this process (`local`), processes of this machine, or tasks of a Ray
-cluster. Results do not depend on it, since a shard's result depends on the shard alone. What a worker needs it opens itself, by paths
-relative to the project's folder: on a cluster all machines see that folder at one path.
+The setting `engine.kind` says where shards run: threads of this process (`local`), processes of this machine, or tasks of a Ray
+cluster. The results of a map do not depend on it, since a shard's result depends on the shard alone. Each worker opens its own inputs,
+by paths relative to the project's folder: on a cluster all machines see that folder at one path.
 """
 
 from __future__ import annotations

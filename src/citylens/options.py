@@ -16,7 +16,7 @@ STAGES = {
     "train": "train a network with a seed",
     "explain": "compute the Grad-CAM of a trained network on every test image",
     "segment": "name the objects in every test image",
-    "measure": "measure how much of each object each network uses (R)",
+    "measure": "measure how much of each object the explanations cover (R)",
     "compare": "measure how much the masks of any two networks differ (AR)",
     "embed": "show the masks of each network in the plane (t-SNE)",
     "report": "write the figures, the tables and the page",
@@ -47,7 +47,9 @@ def _add_data(commands: Any) -> None:
     use.add_argument("profile", help="the name of a file in profiles/, without .yaml")
     use.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as acquire.path=photos or train.epochs=10")
     commands.add_parser("sync", help="log the results of dvc.lock that MLflow lacks")
-    check = commands.add_parser("check", help="check that raw data are those of the results, and DVC's cache is whole")
+    check = commands.add_parser(
+        "check", help="check that raw data are those of the results, and that settings and DVC's cache are whole"
+    )
     check.add_argument("--accept", action="store_true", help="take changed raw data as a new version")
     fetch = commands.add_parser("fetch", help="download a scene parser's weights into segment.path")
     fetch.add_argument("what", choices=("csail",), help="csail: segment.csail.parser, from the authors of ADE20K")
@@ -59,9 +61,15 @@ def _add_data(commands: Any) -> None:
 
     plan = commands.add_parser("plan", help="say what a study of many images would take, from reports/benchmarks.json")
     plan.add_argument("images", nargs="*", type=int, help="numbers of images; default: 150000 10000000 1000000000")
-    plan.add_argument("--machines", type=int, default=1, metavar="N", help="that share the work; default: 1")
-    plan.add_argument("--memory", type=float, metavar="GB", help="of a machine; default: this machine's")
-    plan.add_argument("--price", type=float, default=0.1, help="of a machine and hour, in any currency; default: 0.1")
+    plan.add_argument(
+        "--machines", type=int, default=1, metavar="N", help="number of machines that share the work; default: 1"
+    )
+    plan.add_argument(
+        "--memory", type=float, metavar="GB", help="memory of each machine; default: that of this machine"
+    )
+    plan.add_argument(
+        "--price", type=float, default=0.1, help="price of one machine for one hour, in any currency; default: 0.1"
+    )
 
 
 def _add_comparing(commands: Any) -> None:
@@ -77,7 +85,7 @@ def _add_comparing(commands: Any) -> None:
     promote.add_argument("--version", help="of the registered model; default: the version with the alias challenger")
     promote.add_argument("--reason", required=True, metavar="TEXT")
     promote.add_argument("--other-data", action="store_true", help="even if the champion was tested on other images")
-    rollback = commands.add_parser("rollback", help="make the champion before the present one champion again")
+    rollback = commands.add_parser("rollback", help="undo the last promotion: the champion before is champion again")
     rollback.add_argument("network", choices=NETWORKS)
     rollback.add_argument("--reason", required=True, metavar="TEXT")
     log = commands.add_parser("promotions", help="list all champions: when, which and why")

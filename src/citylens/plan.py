@@ -31,7 +31,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Limit:
-    """From how many images on something fails, and the way past it."""
+    """From how many images on something no longer works as it is, and the way past it."""
 
     images: float
     what: str
@@ -45,7 +45,7 @@ def costs(benchmarks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     all `networks` of that run, at `side` pixels. `memory` and `disk` are bytes per image.
     """
     rows = (row for part in benchmarks.values() for row in part["rows"])
-    return {cost["stage"]: cost for row in rows for cost in row["costs"]}
+    return {cost["stage"]: cost for row in rows for cost in row.get("costs", ())}
 
 
 def hours(images: int, known: Mapping[str, Any], settings: Settings, machines: int = 1) -> dict[str, float]:
@@ -101,9 +101,7 @@ def limits(known: Mapping[str, Any], settings: Settings, machines: Machines, fre
     Args:
         free: bytes on the disk.
     """
-    test, count = settings.prepare.shares[2], len(settings.study.trained)
-    memory = {name: _known(known, name)["memory"] for name in ("acquire", "measure", "compare")}
-    share = {name: test * count / _known(known, name)["networks"] for name in ("measure", "compare")}
+    test, rows = settings.prepare.shares[2], _known(known, "acquire")["memory"]
 
     def largest(grown: Callable[[int], float], most: float) -> float:
         return most / grown(1_000_000) * 1_000_000
@@ -121,19 +119,19 @@ def limits(known: Mapping[str, Any], settings: Settings, machines: Machines, fre
             "pack photographs into shards of some 10,000 (webdataset), and unpack those of a study; see docs/operations/cluster.md",
         ),
         Limit(
-            machines.memory / memory["acquire"],
+            machines.memory / rows,
             "the manifest, a table that stages read whole, fills the memory",
             "a machine with more memory; one study per part of the cities",
         ),
         Limit(
-            machines.memory / max(memory[name] * share[name] for name in share),
+            machines.memory / max(_grown(known, settings).values()),
             "masks on the grid, in `measure` and `compare`, fill the memory",
             "a smaller share of test images in prepare.shares: intervals of 100,000 are narrow",
         ),
         Limit(
             (86_400 / _known(known, "near-copies")["seconds"]) ** 0.5,
             "the search for near-copies takes a day: its time grows with the square of the images",
-            "prepare.near_copies: apart, and prepare.split: block, whose blocks keep near-copies together",
+            "one study per part of the cities: `validate splits` always searches",
         ),
         Limit(
             LARGEST_FILE / (3 * settings.prepare.size**2),
@@ -166,7 +164,7 @@ def text(
     rows.append(["all, hours", *map(_number, totals)])
     rows.append(["price", *(_number(total * machines.count * machines.price) for total in totals)])
     rows += [[f"{name}, GB", *(_number(own[name] / GB) for own in bytes_)] for name in bytes_[0]]
-    kept = max(_known(known, name)["memory"] for name in ("measure", "compare")) * settings.prepare.shares[2]
+    kept = max(_grown(known, settings).values())
     needed = [4 + max(_known(known, "acquire")["memory"], kept) * images / GB for images in counts]
     rows.append(["memory of the largest stage, GB", *map(_number, needed)])
     measured = sorted({part["machine"] for part in benchmarks.values()})
@@ -187,10 +185,17 @@ def text(
                 rows, heads, tablefmt="simple", disable_numparse=True, colalign=("left", *["right"] * len(counts))
             ),
             "",
-            "What fails, and from how many images on:",
+            "What changes first, and from how many images on:",
             *failing,
         )
     )
+
+
+def _grown(known: Mapping[str, Any], settings: Settings) -> dict[str, float]:
+    """Return the bytes of memory by which `measure` and `compare` grow with each image of the study."""
+    costs = {name: _known(known, name) for name in ("measure", "compare")}
+    share = settings.prepare.shares[2] * len(settings.study.trained)
+    return {name: cost["memory"] * share / cost["networks"] for name, cost in costs.items()}
 
 
 def _known(known: Mapping[str, Any], stage: str) -> Mapping[str, Any]:

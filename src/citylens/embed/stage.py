@@ -1,4 +1,4 @@
-"""embed: place each network's masks in the plane by t-SNE, dead masks left out, and those beyond `embed.most`.
+"""embed: place each network's masks in the plane by t-SNE, without dead masks, and of more than `embed.most` masks a random sample.
 
 Reads data/explain/KEY of all networks and data/prepare. Writes data/embed/KEY/embedding.csv, one row per test image, and to
 reports/embed how well neighbours agree (scores.json), and whether that is more than chance (purity.csv). Run alone: `citylens

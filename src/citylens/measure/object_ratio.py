@@ -1,4 +1,4 @@
-"""How much of each object a network uses (paper, eq. 1), by pixel counts that add up over images and shards."""
+"""How much of each object the explanations cover (paper, eq. 1), by pixel counts that add up over images and shards."""
 
 from __future__ import annotations
 
@@ -13,31 +13,23 @@ THRESHOLDS = np.arange(1, 10) / 10
 """Thresholds of the table of R over thresholds."""
 
 
-def count_pixels(
-    labels: NDArray[np.uint8], masks: NDArray[np.floating], threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pixels of each object inside the visual explanation and in the whole image, both (N, 151), a column per label.
+def count_regions(labels: NDArray[np.uint8], regions: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.int64]]:
+    """Return the pixels of each object in up to eight regions, and as `total` in the whole image, each (N, 151).
+
+    Each pixel is read once: a bit of its code says which regions it is in.
 
     Args:
         labels: (N, H, W) in 0..150, 0 for unlabelled.
-        masks: (N, H, W) weighted masks in [0, 1]; a pixel is inside the explanation if its mask is at least `threshold`.
+        regions: (N, H, W) by name, such as the visual explanations (`masks.inside`).
 
     Raises:
         ValueError: the shapes differ, or a label is above 150.
     """
-    if labels.shape != masks.shape:
-        raise ValueError(f"labels have shape {labels.shape}, masks {masks.shape}; allowed: the same")
+    for name, region in regions.items():
+        if region.shape != labels.shape:
+            raise ValueError(f"labels have shape {labels.shape}, {name} {region.shape}; allowed: the same")
     if labels.size and labels.max() > OBJECTS:
         raise ValueError(f"label {labels.max()} found; allowed: 0 to {OBJECTS}")
-    counts = count_regions(labels, {"inside": masks >= threshold})
-    return counts["inside"], counts["total"]
-
-
-def count_regions(labels: NDArray[np.uint8], regions: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.int64]]:
-    """Return the pixels of each object in up to eight regions, and as `total` in the whole image, each (N, 151).
-
-    Labels and regions are (N, H, W). Each pixel is read once: a bit of its code says which regions it is in.
-    """
     kinds = 1 << len(regions)
     counts = np.empty((len(labels), OBJECTS + 1, kinds), np.int64)
     for image, (found, own) in enumerate(zip(counts, labels, strict=True)):
@@ -70,12 +62,12 @@ def count_thresholds(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> 
     return counts.reshape(OBJECTS + 1, steps)[:, ::-1].cumsum(axis=1)[:, ::-1]
 
 
-def object_ratio(inside: NDArray[np.integer], total: NDArray[np.integer]) -> NDArray[np.float64]:
-    r"""Return the share of each object's pixels that the explanation covers, :math:`R^c_p` (paper, eq. 1).
+def object_ratio(inside: NDArray[np.number], total: NDArray[np.number]) -> NDArray[np.float64]:
+    r"""Return the share of each object's pixels that the explanations cover, :math:`R^c_p` (paper, eq. 1).
 
     Args:
-        inside: (N, P) pixels of object p inside image i's explanation.
-        total: (N, P) pixels of object p in image i; `inside <= total`.
+        inside: (P,) pixels of object p inside the explanations, all images of city c together.
+        total: (P,) pixels of object p in these images; `inside <= total`.
 
     Returns:
         (P,) float64 in [0, 1]; NaN for an object that no image shows.
@@ -86,9 +78,8 @@ def object_ratio(inside: NDArray[np.integer], total: NDArray[np.integer]) -> NDA
     if inside.shape != total.shape:
         raise ValueError(f"inside has shape {inside.shape}, total {total.shape}; allowed: the same")
     if (inside > total).any():
-        raise ValueError("an object has more pixels inside the explanation than in the image")
-    covered, shown = inside.sum(axis=0), total.sum(axis=0)
-    return np.divide(covered, shown, out=np.full(shown.shape, np.nan), where=shown > 0)
+        raise ValueError("an object has more pixels inside the explanations than in the images")
+    return np.divide(inside, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
 def is_kept(

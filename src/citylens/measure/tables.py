@@ -149,7 +149,7 @@ def ratios(found: Found, names: Mapping[int, str], plan: Measure) -> pd.DataFram
         ("ratio_right", "inside_right", "total_right"),
         *((name, name, "total") for name in ("soft", "equal_area", "untrained")),
     ):
-        table[name] = table[inside] / table[total].where(table[total] > 0)
+        table[name] = object_ratio.object_ratio(table[inside].to_numpy(), table[total].to_numpy())
     table["lift"] = table["ratio"] / table["area"].where(table["area"] > 0)
     table = table.merge(_intervals(found), on=OBJECT).merge(_beside_swaps(found), on=OBJECT, how="left")
     table["q"] = table[table["kept"] == 1].groupby(TRAINED)["p"].transform(_adjusted)

@@ -1,7 +1,7 @@
 """prepare: decode and resize every image once, and split the images.
 
 Reads data/acquire. Writes data/prepare: images.npy (N, size, size, 3) uint8 and index.csv, one row per image, and the splits' sizes to
-reports/prepare/splits.csv. Where near-copies or blocks join spots, the index has a column `together`, what stays in one split. Run
+reports/prepare/splits.csv. If near-copies or blocks join spots, the index's column `together` names the group that stays in one split. Run
 alone: `citylens prepare`. Costs 3 ms per megapixel image.
 """
 

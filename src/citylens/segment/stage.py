@@ -1,9 +1,10 @@
 """segment: label the objects in every test image.
 
-Reads data/prepare/index.csv, data/acquire and, for a scene parser, segment.path; writes data/segment: labels.npy (N, size, size) uint8,
-0 = unlabelled, index.csv, one row per test image, objects.csv, the labels' names, and on request likeliest.npy and probabilities.npy
-(N, 3, size, size) uint8, 255 = 1; and reports/segment: scores.json and confusion.csv, of the images that people labelled. An interrupted
-run continues from .citylens/segment. Alone: `citylens segment`. Costs 4 ms per image with the data's own labels, 1 to 10 s with a parser.
+Reads data/prepare/index.csv, data/acquire and, for a scene parser, segment.path. Writes data/segment: labels.npy (N, size, size) uint8,
+0 = unlabelled, index.csv, one row per test image, objects.csv, the labels' names, and with `segment.probabilities: top3` also likeliest.npy
+and probabilities.npy (N, 3, size, size) uint8, where 255 means 1; and reports/segment: scores.json and confusion.csv, of the images that
+people labelled. An interrupted run continues from .citylens/segment. Alone: `citylens segment`. Costs 4 ms per image with the data's own
+labels, 1 to 10 s with a parser.
 """
 
 from __future__ import annotations

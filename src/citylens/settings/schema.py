@@ -1,7 +1,7 @@
 """The settings of params.yaml as frozen dataclasses, one class per section.
 
-A section has the name of its stage. Three sections belong to no stage: `study` (networks and seeds), `tracking` (where runs are
-logged) and `gate` (metrics that must not become worse). Docstrings explain what names and types do not say.
+A section has the name of its stage. Four sections belong to no stage: `study` (networks and seeds), `tracking` (where runs are
+logged), `engine` (where work runs) and `gate` (metrics that must not become worse). Docstrings explain what names and types do not say.
 """
 
 from __future__ import annotations

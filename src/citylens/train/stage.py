@@ -1,7 +1,7 @@
 """train: train one network with one seed.
 
 Reads data/prepare. Writes models/train/KEY/network.safetensors, and to reports/train/KEY: history.csv, and scores.json and
-confusion.csv of the test images. After each epoch it saves its state in .citylens/train/KEY, from which a stopped run goes on.
+confusion.csv of the test images. After each epoch but the last it saves its state in .citylens/train/KEY, from which a stopped run goes on.
 Run alone: `citylens train vgg11 0`; by several processes: `torchrun --nproc-per-node 2 --no-python citylens train vgg11 0`, or on the
 Ray cluster of `engine`. Cost per image and epoch, at 112 px on two cores: vgg11 0.12 s, resnet18 0.03 s, simple 0.02 s,
 simpler 0.03 s.

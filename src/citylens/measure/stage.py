@@ -1,8 +1,9 @@
 """measure: compute how much of each object the explanations cover, R (paper, eq. 1), and what chance would give.
 
 Reads data/explain/KEY (KEY: NETWORK-SEED, such as vgg11-0) of all networks, data/segment and data/prepare. Writes
-data/measure/pixels.parquet, one row per image, network, seed and object in the image, and to reports/measure: object_ratio.csv, thresholds.csv (R at other thresholds), reference.csv (R of
-regions that need no network) and scores.json. Run alone: `citylens measure`. Costs 8 ms per image and network.
+data/measure/pixels.parquet, one row per image, network, seed and object in the image, and to reports/measure: object_ratio.csv,
+thresholds.csv (R at other thresholds), reference.csv (R of regions that need no network) and scores.json. Run alone:
+`citylens measure`. Costs 8 ms per image and network.
 """
 
 from __future__ import annotations

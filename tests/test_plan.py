@@ -48,7 +48,7 @@ def test_hours_are_those_of_the_images_that_each_stage_sees(settings: Settings) 
     assert found["measure"] * HOUR == found["compare"] * HOUR == pytest.approx(200 / 2)
     assert found["prepare"] * HOUR == pytest.approx(1000 / 2)
     assert found["embed"] * HOUR == pytest.approx(8 * 100)
-    assert found["validate: near-copies"] * HOUR == pytest.approx(1)
+    assert found["search for near-copies"] * HOUR == pytest.approx(2)  # by `prepare` and by `validate`
     assert "segment" not in found
     double = plan.hours(1000, known(settings.prepare.size // 2 + 1), settings)["explain"]
     assert double / found["explain"] == pytest.approx(2 * (97 / 49) ** 2)

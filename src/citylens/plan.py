@@ -74,7 +74,8 @@ def hours(images: int, known: Mapping[str, Any], settings: Settings, machines: i
         seconds["segment"] = _known(known, "segment")["seconds"] * test
     seconds = {name: value / machines for name, value in seconds.items()}
     seconds["acquire, and DVC's hashes"] = (_known(known, "acquire")["seconds"] + 2 * HASHED) * images
-    seconds["validate: near-copies"] = _known(known, "near-copies")["seconds"] * images**2
+    searches = 2 if settings.prepare.near_copies == "together" and settings.prepare.split != "random" else 1
+    seconds["search for near-copies"] = _known(known, "near-copies")["seconds"] * images**2 * searches
     seconds["embed"] = _known(known, "embed")["seconds"] * min(test, settings.embed.most) * count
     return {name: value / 3600 for name, value in seconds.items()}
 

@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from clones import Clone
 
 os.environ.pop("CITYLENS_TRACKING", None)  # what tests make is nothing for a team's server
+# Two tests run at a time. With more threads than cores, those of torch wait in a loop: a study then takes twice the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,17 +12,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clones import Clone
 
+LONG = ("study", "faults", "engine", "gate_study", "experiments", "real_data", "remotes", "server")
+
 os.environ.pop("CITYLENS_TRACKING", None)  # what tests make is nothing for a team's server
 # Two tests run at a time. With more threads than cores, those of torch wait in a loop: a study then takes twice the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest; two processes take files in this order. A long test counts as twenty."""
-    takes: Counter[Path] = Counter()
-    for item in items:
-        takes[item.path] += 20 if item.get_closest_marker("integration") else 1
-    items.sort(key=lambda item: (item.path.name != "test_study.py", -takes[item.path], item.path))
+    """Begin with the files that take longest, then with those of many tests; two processes take files in this order."""
+    tests = Counter(item.path for item in items)
+
+    def rank(item: pytest.Item) -> tuple[int, int, Path]:
+        name = item.path.stem.removeprefix("test_")
+        return LONG.index(name) if name in LONG else len(LONG), -tests[item.path], item.path
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,13 @@ from clones import Clone
 from citylens.tracking import pages, stores
 
 pytestmark = pytest.mark.integration
-RATES = {"slow": 0.0002, "medium": 0.0005, "fast": 0.002}
+RATES = {"slow": 0.0002, "fast": 0.002}
 UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits"}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The smallest study, run once in the workspace, and three experiments run by two workers."""
+    """The smallest study, run once in the workspace, and two experiments run by two workers."""
     changes = ("study.networks=[simpler]", "report.thumbnail_network=simpler", "acquire.render.spots=5")
     clone = Clone(tmp_path_factory.mktemp("experiments") / "study", "smoke", *changes)
     as_someone = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")

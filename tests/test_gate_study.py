@@ -108,8 +108,7 @@ def test_nothing_changed(study: Clone) -> None:
 
 
 def test_a_docstring_and_other_formatting_are_green(study: Clone) -> None:
-    """DVC trains again, and gets the same networks."""
-    edit(study, "src/citylens/train/stage.py", '"""train: train one network', '"""train: train a network')
+    edit(study, "src/citylens/compare/stage.py", '"""compare: compute how far', '"""compare: say how far')
     edit(study, "src/citylens/measure/object_ratio.py", "where=total > 0)\n", "where=(\n        total > 0\n    ))\n")
     study.reproduce()
     assert set(gate(study, 0).values()) == {"ok"}

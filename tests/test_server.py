@@ -33,11 +33,9 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Team]:
 
 
 @pytest.fixture(scope="module")
-def study(team: servers.Team, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def study(team: servers.Team, finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A study tracked in its folder; a network once more on the server as it trains; the other runs synced there."""
-    changes = ("study.networks=[simpler]", "report.thumbnail_network=simpler")
-    clone = Clone(tmp_path_factory.mktemp("served") / "study", "smoke", *changes)
-    clone.reproduce()
+    clone = finished.copy(tmp_path_factory.mktemp("served") / "study", without=())
     there = {"CITYLENS_TRACKING": team.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # a busy machine is no outage
     clone.run("dvc", "repro", "--force", "--single-item", LIVE, **there)
     made = clone.run("citylens", "sync", **there)

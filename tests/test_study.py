@@ -104,11 +104,15 @@ def test_another_run_gives_the_same_bytes(study: Clone, tmp_path: Path) -> None:
     assert another.outputs() == study.outputs()
 
 
-def test_a_changed_threshold_trains_nothing(study: Clone) -> None:
+def test_a_changed_threshold_trains_nothing_and_changed_back_costs_only_the_report(study: Clone) -> None:
+    """DVC's run cache has the earlier bytes, and MLflow the earlier runs."""
+    before = study.outputs()
     study.run("citylens", "use", "smoke", "measure.threshold=0.6")
     assert set(study.ran(study.run("dvc", "repro"))) == {"measure", "compare", "report", "register"}
     study.run("citylens", "use", "smoke")
-    assert study.ran(study.run("dvc", "repro")) == ["report"]  # DVC's run cache has the rest
+    assert study.ran(study.run("dvc", "repro")) == ["report"]  # its inputs changed, and it has no run cache
+    assert study.outputs() == before
+    assert "sync: 0 run(s) made" in study.run("citylens", "sync")
 
 
 def test_a_setting_that_was_in_use_before_trains_nothing_again(study: Clone) -> None:

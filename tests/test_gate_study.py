@@ -59,6 +59,8 @@ STUDY = (
     "train.decay_every=10",
     "train.padding=none",
     "explain.score=predicted",
+    "study.networks=[simple, simpler]",
+    "report.thumbnail_network=simple",
 )
 Patch = Callable[[pytest.MonkeyPatch], None]
 IDENTITY = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")

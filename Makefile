@@ -65,6 +65,10 @@ all-tests: $(INSTALLED)
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py
 
+# Memory as the stages keep it (citylens/cli.py), for all that is compared.
+bench: export MALLOC_MMAP_MAX_ := 0
+bench: export MALLOC_TRIM_THRESHOLD_ := 1000000000000
+bench: export THP_MEM_ALLOC_ENABLE := 1
 bench: $(INSTALLED)
 	python scripts/benchmarks $(ROWS)
 

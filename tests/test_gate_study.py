@@ -59,8 +59,6 @@ STUDY = (
     "train.decay_every=10",
     "train.padding=none",
     "explain.score=predicted",
-    "study.networks=[simple, simpler]",
-    "report.thumbnail_network=simple",
 )
 Patch = Callable[[pytest.MonkeyPatch], None]
 IDENTITY = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -220,16 +218,6 @@ def other_class(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(grad_cam, "grad_cam", lambda *parts: known(*parts[:3], 1 - known(*parts[:3])[1].argmax(1)))
 
 
-def unscaled(patch: pytest.MonkeyPatch) -> None:
-    """Test networks on images that are scaled otherwise than in training."""
-    known = training.predict
-
-    def predict(network: Any, pixels: np.ndarray, *rest: Any) -> Any:
-        return known(network, pixels // 2, *rest)
-
-    patch.setattr(training, "predict", predict)
-
-
 def fewer_images(patch: pytest.MonkeyPatch) -> None:
     """Compute AR of two thirds of the images."""
 
@@ -253,13 +241,12 @@ def squared(patch: pytest.MonkeyPatch) -> None:
         ("train", {}, halved, "first training loss"),
         ("measure", {}, fewer_images, "images compared"),
         ("train", {"train": {"epochs": 2}}, None, "last training loss"),
-        ("train", {}, unscaled, "accuracy"),
         ("explain", {}, other_class, "explained area"),
         ("measure", {}, squared, "AR architecture"),
         ("measure", {"measure": {"threshold": 0.4}}, None, "mean R alder"),
         ("measure", {"measure": {"min_pixels": 1500}}, None, "objects alder"),
     ],
-    ids=["rate", "labels", "half", "AR of fewer", "epochs", "scale", "class", "AR squared", "threshold", "objects"],
+    ids=["rate", "labels", "half", "AR of fewer", "epochs", "class", "AR squared", "threshold", "objects"],
 )
 def test_a_regression_is_red_and_named(
     again: None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
+import configured
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from skbio.stats.distance import permanova as skbio_permanova
 
 from citylens.compare import mask_grids, residual
 from citylens.embed import purity
+from citylens.embed import stage as embed_stage
 from citylens.measure import chance, object_ratio, reference_masks
 from citylens.nets import masks
 from citylens.stats import pairings
@@ -116,6 +119,13 @@ def test_a_mask_that_follows_its_object_is_found() -> None:
     )
     z, p = chance.tail(np.array([1.0, 0.0, 0.0]), drawn)
     assert p[0] <= 2 / 201 and z[0] > 3 and (z[1:] < 0).all()
+
+
+def test_of_many_masks_some_are_shown_and_of_few_all() -> None:
+    wanted, demo = pd.Series([True, False] * 50), configured.settings("demo")
+    few = embed_stage._some(wanted, replace(demo, embed=replace(demo.embed, most=7)))
+    assert len(few) == 7 and (np.diff(few) > 0).all() and wanted[few].all()
+    assert embed_stage._some(wanted, demo).tolist() == list(range(0, 100, 2))
 
 
 def test_thresholds_agree_with_counting_each() -> None:

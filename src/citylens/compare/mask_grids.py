@@ -12,9 +12,19 @@ from citylens.nets.shards import shards
 SHARD = 1024  # images
 
 
-def residual(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return AR of each image on the grid, (N,), of two networks' (N, 256)."""
-    return np.abs(first - second).mean(axis=1, dtype=np.float64)
+def residual(
+    first: NDArray[np.float32], second: NDArray[np.float32], rows: NDArray[np.integer] | None = None
+) -> NDArray[np.float64]:
+    """Return AR of each image on the grid, (N,), of two networks' (N, 256).
+
+    Args:
+        rows: (N,), the image whose mask of the second network each image gets; by default its own.
+    """
+    found = np.zeros(len(first))
+    for part in shards(len(first), SHARD):
+        other = second[part] if rows is None else second[rows[part]]
+        found[part] = np.abs(first[part] - other).mean(axis=1, dtype=np.float64)
+    return found
 
 
 def swapped_residual(
@@ -36,7 +46,7 @@ def swapped_residual(
     sums, counts = np.zeros(len(first)), np.zeros(len(first))
     for rows in swaps:
         other = places[rows] != places
-        sums += np.where(other, residual(first, second[rows]), 0)
+        sums += np.where(other, residual(first, second, rows), 0)
         counts += other
     return np.divide(sums, counts, out=np.full(len(first), np.nan), where=counts > 0)
 

@@ -60,7 +60,7 @@ def _values(
 ) -> tuple[dict[tuple[str, str], dict[str, np.ndarray]], Grids]:
     """Return what is computed of each pair's masks at full size, each (N,), by pair; and all masks on the grid."""
     parts, values = shards(images, SHARD), defaultdict[Any, dict[str, Any]](dict)
-    grids = {kind: {name: np.zeros((images, masks.GRID**2), np.float32) for name in names} for kind in KINDS}
+    grids = {kind: {name: files.scratch_array((images, masks.GRID**2), "float32") for name in names} for kind in KINDS}
     with progress.bar("compare", images) as advance:
         mapped = map_shards(_comparing, (names, settings), parts, settings.engine)
         for part, (own, cells) in zip(parts, mapped, strict=True):

@@ -126,6 +126,16 @@ def reserved_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     return array
 
 
+def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Return an array of zeros in a file without a name, which ends with the array; where memory is short, its pages leave memory."""
+    Path(".citylens").mkdir(exist_ok=True)
+    path = _draft(Path(".citylens/scratch.npy"))
+    try:
+        return np.asarray(reserved_array(path, shape, dtype))
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def open_array(path: Path | str) -> np.ndarray:
     """Return the array of an .npy file, mapped from the file, so that it is read where it is used.
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from citylens.nets.masks import GRID, cells
+from citylens.nets.shards import shards
 
+COLUMNS = 16  # cells at a time: sums of all images in float64 take much memory
 SAME = 1e-6  # R of equal regions differs by less, as it is summed in another order
 
 
@@ -41,7 +43,11 @@ def objects(labels: NDArray[np.uint8], first: int = 0) -> Objects:
 
 
 def expected_cells(
-    cover: NDArray[np.float32], cities: ArrayLike, spots: ArrayLike, headings: ArrayLike
+    cover: NDArray[np.float32],
+    cities: ArrayLike,
+    spots: ArrayLike,
+    headings: ArrayLike,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the mean cover of the images that could stand in for each image, (N, 256): of its city, but of another spot.
 
@@ -51,13 +57,17 @@ def expected_cells(
         cover: (N, 256) from `masks.cells`.
         cities, spots: (N,) names.
         headings: (N,) degrees, NaN where unknown.
+        out: (N, 256), where the result is written, if given.
     """
-    same_city, same_spot = _groups(cities), _groups(cities, spots)
+    out = np.empty_like(cover) if out is None else out
     turned = np.nan_to_num(np.asarray(headings, float), nan=-1.0)
     known = np.isfinite(np.asarray(headings, float))[:, None]
-    means = _mean_of_others(cover, same_city, same_spot)
-    facing = _mean_of_others(cover, _groups(cities, turned), _groups(cities, spots, turned))
-    return np.where(known & np.isfinite(facing), facing, means)
+    anywhere = _groups(cities), _groups(cities, spots)
+    alike = _groups(cities, turned), _groups(cities, spots, turned)
+    for part in shards(cover.shape[1], COLUMNS):
+        means, facing = (_mean_of_others(cover[:, part], *of) for of in (anywhere, alike))
+        out[:, part] = np.where(known & np.isfinite(facing), facing, means)
+    return out
 
 
 def _groups(*columns: ArrayLike) -> NDArray[np.int64]:

@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     names, indexes = _names(), _indexes(settings)
     images = next(iter(indexes.values()))
     size, swaps = files.open_array(SEGMENTED / "labels.npy").shape[1], settings.measure.swaps
-    found = tables.Found.empty(indexes, size, swaps)
+    found = tables.Found.empty(indexes, size, swaps, {name: _cells(len(images)) for name in indexes})
     with files.growing_table("data/measure/pixels.parquet") as append:
         for part in _mapped("measure", _counting, (settings,), len(images), settings):
             found.add(part)
@@ -64,6 +64,10 @@ def run(settings: Settings) -> None:
     files.write_table(REPORTS / "thresholds.csv", tables.over_thresholds(found, names))
     files.write_table(REPORTS / "reference.csv", tables.references(found, names))
     files.write_json(REPORTS / "scores.json", tables.scores(found, table))
+
+
+def _cells(images: int) -> np.ndarray:
+    return files.scratch_array((images, masks.GRID**2), "float32")
 
 
 def _mapped(
@@ -127,9 +131,9 @@ def _counting(settings: Settings) -> Callable[[slice], tables.Part]:
 def _swapping(cover: dict[str, np.ndarray], swapped: tables.Swapped) -> Callable[[slice], tables.SwapSums]:
     """Return a function that sums, over a shard, what the explanations of other images cover of its objects."""
     labels = files.open_array(SEGMENTED / "labels.npy")
-    expected = {
-        name: chance.expected_cells(own, swapped.cities, swapped.spots, swapped.headings) for name, own in cover.items()
-    }
+    expected = {name: _cells(len(own)) for name, own in cover.items()}
+    for name, own in cover.items():
+        chance.expected_cells(own, swapped.cities, swapped.spots, swapped.headings, expected[name])
 
     def swap(part: slice) -> tables.SwapSums:
         return tables.swap_sums(chance.objects(labels[part], part.start), cover, expected, swapped)
@@ -174,7 +178,10 @@ def _swapped(index: pd.DataFrame, swaps: int) -> tables.Swapped:
     generator = np.random.default_rng(0)
     columns = index["city"].to_numpy(), index["spot"].astype(str).to_numpy(), index["heading"].to_numpy(float)
     draw = swapper(*columns)
-    return tables.Swapped(*columns, rows=np.stack([draw(generator).astype(np.int32) for _ in range(swaps)]))
+    rows = files.scratch_array((swaps, len(index)), "int32")
+    for row in rows:
+        row[:] = draw(generator)
+    return tables.Swapped(*columns, rows)
 
 
 def logged() -> Logged:

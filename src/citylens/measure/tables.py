@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from citylens.measure import chance, object_ratio
-from citylens.nets import masks
 from citylens.nets.label_maps import OBJECTS
 from citylens.nets.names import key, split_key
 from citylens.settings.schema import Measure
@@ -92,14 +91,15 @@ class Found:
     by_spot: list[pd.DataFrame] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, indexes: Mapping[str, pd.DataFrame], size: int, swaps: int) -> Found:
-        """Return no sums yet, for the test images in each trained network's index."""
+    def empty(
+        cls, indexes: Mapping[str, pd.DataFrame], size: int, swaps: int, cover: dict[str, NDArray[np.float32]]
+    ) -> Found:
+        """Return no sums yet, for the test images in each trained network's index; `cover` is filled shard by shard."""
         images = []
         for name, index in indexes.items():
             network, seed = split_key(name)
             own = index.assign(network=network, seed=seed).groupby(TRAINED, as_index=False)["dead"]
             images.append(own.agg(images="size", dead="sum"))
-        cover = {name: np.zeros((len(index), masks.GRID**2), np.float32) for name, index in indexes.items()}
         counts = pd.concat(images, ignore_index=True)
         groups = counts["city"].nunique() * (OBJECTS + 1)
         inside, drawn = ({name: np.zeros((rows, groups)) for name in indexes} for rows in (2, swaps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from citylens.io.files import read_table
 from citylens.io.texts import label
 from citylens.nets.label_maps import OBJECTS
 from citylens.segment.object_names import ADE20K, short_names
-from citylens.segment.parser import Parser
+from citylens.segment.parser import Parser, unchanged
 from citylens.settings.schema import Onnx, Segment
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -31,7 +31,7 @@ def open_parser(plan: Segment) -> Parser:
     """Open the network and the label list that `segment.onnx` names.
 
     The network gives each pixel's scores of all classes, or its likeliest class alone, which then has the probability 1. The
-    probabilities have the size of the network's output.
+    scores have the size of the network's output.
 
     Raises:
         InputError: a file is damaged, or the network does not fit the settings or the label list.
@@ -39,7 +39,7 @@ def open_parser(plan: Segment) -> Parser:
     settings, folder = plan.onnx, Path(plan.path)
     session = _session(folder / settings.model, settings)
     names = short_names(read_objects(folder / settings.objects))
-    blank = _outputs(session, settings, [np.zeros((*settings.sides, 3), np.uint8)])
+    blank = next(_outputs(session, settings, [np.zeros((*settings.sides, 3), np.uint8)]))
     own, other = (3, 1) if settings.layout == "NHWC" else (1, 3)
     if blank.ndim == 3 or blank.shape[own] == 1 or (blank.shape[other] == 1 and blank.dtype.kind in "iu"):
         if plan.probabilities != "none":
@@ -47,19 +47,20 @@ def open_parser(plan: Segment) -> Parser:
             raise InputError(f"segment.probabilities: {plan.probabilities}: {said}; allowed: none")
         _check_cells(blank, None if blank.ndim == 3 else 1 if blank.shape[1] == 1 else 3, settings)
         labels = np.array([0, *sorted(names)], np.uint8)
-        probabilities = partial(_certain, settings=settings, labels=labels)
+        scores, probabilities = partial(_certain, settings=settings, labels=labels), unchanged
     else:
         # Some converters transpose the input only.
         fits = {axis: _fits(blank.shape[axis], settings, names) for axis in (own, other)}
         axis = other if fits[other] and not fits[own] else own
         labels = _labels(blank.shape[axis], settings, folder, names)
         _check_cells(blank, axis, settings)
-        probabilities = partial(_softmax, axis=axis)
+        scores, probabilities = partial(_classes_first, axis=axis), _softmax
 
-    def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:
-        return probabilities(_outputs(session, settings, images))
+    def parse(images: list[NDArray[np.uint8]]) -> Iterator[torch.Tensor]:
+        for output in _outputs(session, settings, images):
+            yield from scores(output)
 
-    return Parser(labels, names, parse)
+    return Parser(labels, names, parse, probabilities)
 
 
 def read_objects(path: Path) -> dict[int, str]:
@@ -149,11 +150,16 @@ def _labels(classes: int, settings: Onnx, folder: Path, names: dict[int, str]) -
     return np.arange(first, last + 1, dtype=np.uint8)
 
 
-def _outputs(session: onnxruntime.InferenceSession, settings: Onnx, images: list[NDArray[np.uint8]]) -> NDArray[Any]:
-    """Return the network's output for N images, each (H, W, 3) uint8 RGB: (N, h, w), (N, h, w, classes) or (N, classes, h, w)."""
+def _outputs(
+    session: onnxruntime.InferenceSession, settings: Onnx, images: list[NDArray[np.uint8]]
+) -> Iterator[NDArray[Any]]:
+    """Yield the network's output for N images, each (H, W, 3) uint8 RGB: (N, h, w), (N, h, w, classes) or (N, classes, h, w).
+
+    N is the number that the network takes at once, 1 where it takes any: the scores of one image have 100 MB or more.
+    """
     put, names = session.get_inputs()[0], [settings.output] if settings.output else None
     kind = TYPES[put.type.removeprefix("tensor(").removesuffix(")")]
-    at_once, parts = put.shape[0] if isinstance(put.shape[0], int) else 1, []
+    at_once = put.shape[0] if isinstance(put.shape[0], int) else 1
     for start in range(0, len(images), at_once):
         own = [_prepared(image, settings) for image in images[start : start + at_once]]
         batch = np.stack(own + own[:1] * (at_once - len(own)))  # A network may take a fixed number of images.
@@ -168,8 +174,7 @@ def _outputs(session: onnxruntime.InferenceSession, settings: Onnx, images: list
                 f"segment.onnx.model: its output has shape {output.shape}; "
                 f"allowed, for N = {at_once}: (N, h, w), (N, h, w, classes) or (N, classes, h, w)"
             )
-        parts.append(output[: len(own)])
-    return np.concatenate(parts)
+        yield output[: len(own)]
 
 
 def _check_cells(blank: NDArray[Any], axis: int | None, settings: Onnx) -> None:
@@ -205,14 +210,18 @@ def _prepared(image: NDArray[np.uint8], settings: Onnx) -> NDArray[np.float32]:
     return np.asarray((resized / settings.scale - mean) / std, np.float32)
 
 
-def _softmax(output: NDArray[Any], axis: int) -> torch.Tensor:
-    """Return (N, classes, h, w) probabilities of the scores of all classes, which lie along an axis.
+def _classes_first(output: NDArray[Any], axis: int) -> torch.Tensor:
+    """Return (N, classes, h, w) float32 scores of a network's output, whose classes lie along an axis."""
+    return torch.from_numpy(np.moveaxis(output, axis, 1).astype(np.float32, copy=False))
+
+
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    """Return (classes, h, w) probabilities of the scores of all classes.
 
     Scores that are probabilities already, of a network that ends with a softmax, stay as they are: a second one would level them.
     """
-    scores = torch.from_numpy(np.moveaxis(output, axis, 1).astype(np.float32))
-    made = bool((scores >= 0).all()) and bool(((scores.sum(dim=1) - 1).abs() < 1e-2).all())  # float16 has three digits
-    return scores if made else torch.softmax(scores, 1)
+    made = bool((scores >= 0).all()) and bool(((scores.sum(dim=0) - 1).abs() < 1e-2).all())  # float16 has three digits
+    return scores if made else torch.softmax(scores, 0)
 
 
 def _certain(output: NDArray[Any], settings: Onnx, labels: NDArray[np.uint8]) -> torch.Tensor:

@@ -140,7 +140,7 @@ def _network(settings: Settings) -> Label:
 
     plan, top = settings.segment, 3 if settings.segment.probabilities == "top3" else 1
     parser = _parser(plan)
-    merged, _ = object_names.merged(parser.names, plan.merge)
+    labels = object_names.merged(parser.names, plan.merge)[0][parser.labels]
 
     def seen(path: str) -> NDArray[np.uint8]:
         prepare = settings.prepare
@@ -157,12 +157,14 @@ def _network(settings: Settings) -> Label:
             paths, photographs = zip(*same, strict=True)
             for path, own in zip(paths, parser.parse(list(photographs)), strict=True):
                 try:
-                    found.append(ranked(own, merged[parser.labels], top, photographs[0].shape[:2]))
+                    found.append(ranked(own, labels, top, photographs[0].shape[:2], parser.probabilities))
                 except ValueError as error:
                     raise InputError(f"segment.segmenter: {plan.segmenter}: {path}: {error}") from None
-        likeliest, shares = (np.stack([_resized(maps, settings) for maps in part]) for part in zip(*found, strict=True))
-        more = {"likeliest": likeliest, "probabilities": shares} if top > 1 else {}
-        return {"labels": likeliest[:, 0], **more}
+        likeliest = np.stack([_resized(maps, settings) for maps, _ in found])
+        if top == 1:
+            return {"labels": likeliest[:, 0]}
+        shares = np.stack([_resized(maps, settings) for _, maps in found if maps is not None])
+        return {"labels": likeliest[:, 0], "likeliest": likeliest, "probabilities": shares}
 
     return label
 

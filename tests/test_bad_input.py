@@ -307,6 +307,31 @@ def manifest(root: Path, rows: list[dict[str, str]], columns: tuple[str, ...] = 
     return root
 
 
+def test_columns_that_should_not_tell_cities_apart_go_with_the_images(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = two_cities(project / "photos")
+    rows = [{"path": f"{city}/{row}.png", "city": city, "Season": "summer"} for city in "ab" for row in range(6)]
+    manifest(root, rows, ("path", "city", "Season"))
+    assert acquire(root, "manifest", capsys, traits=["season"]) == (0, "")
+    assert files.read_table("data/acquire/manifest.csv")["season"].tolist() == ["summer"] * 12
+    for trait, said in (
+        ("weather", "allowed: columns of .*manifest.csv without another use: season"),
+        ("city", "allowed: other names than id, city, spot"),
+    ):
+        status, error = acquire(root, "manifest", capsys, traits=[trait])
+        assert status == 1 and re.search(rf"acquire\.traits: {trait}; {said}", error), error
+    status, error = acquire(root, "folder", capsys, traits=["season"])
+    assert status == 1 and "acquire.traits: source folder has no such columns" in error
+
+
+def test_markup_in_a_spot_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = two_cities(project / "photos")
+    picture(root / "a" / "<script>alert(1)<" / "script>.png")
+    status, error = acquire(root, "folder", capsys)
+    assert status == 1 and "has a character of HTML; allowed: no < and no >" in error
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -146,14 +146,18 @@ def test_reference_regions_have_the_area_asked_for() -> None:
     assert np.argwhere(centre[0]).tolist() == [[1, 2], [2, 1], [2, 2], [2, 3], [3, 2]]
 
 
-def test_of_equal_values_the_first_pixels_are_the_strongest() -> None:
-    values = np.random.default_rng(0).integers(0, 4, (30, 6, 6)).astype(np.float32)
-    shares = np.linspace(0, 1, 30)
+def test_strongest_pixels_are_the_highest_and_equal_ones_are_drawn() -> None:
+    generator = np.random.default_rng(0)
+    values, shares = generator.integers(0, 4, (30, 6, 6)).astype(np.float32), np.linspace(0, 1, 30)
     found = reference_masks.strongest(values, shares)
     for own, share, region in zip(values, shares, found, strict=True):
-        order = sorted(range(36), key=lambda pixel: (-own.flat[pixel], pixel))
-        assert set(np.flatnonzero(region)) == set(order[: round(share * 36)])
-    assert (reference_masks.first(reference_masks.ranks(values), shares) == found).all()
+        assert region.sum() == round(share * 36)
+        assert not region.any() or own[region].min() >= own[~region].max(initial=0)
+    empty = reference_masks.strongest(np.zeros((1, 40, 40), np.float32), np.array([0.5]))[0]
+    assert empty[:20].mean() == pytest.approx(0.5, abs=0.05)  # the upper half has no more of them than the lower one
+    different = generator.permutation(36 * 30).reshape(30, 6, 6).astype(np.float32)
+    drawn = reference_masks.strongest(different, shares)
+    assert (reference_masks.first(reference_masks.ranks(different), shares) == drawn).all()
 
 
 def test_residual_has_bounds_and_iou() -> None:

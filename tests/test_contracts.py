@@ -388,6 +388,21 @@ def test_a_spot_and_a_file_in_two_splits(study: Path, plan: Settings) -> None:
     assert len(refused(by_image, "splits", '"no file is in two splits"').splitlines()) == 2
 
 
+def test_a_near_copy_in_another_city_is_warned_of(
+    study: Path, plan: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = files.read_table(INDEX)
+    first, second = (index.index[(index["city"] == city) & (index["split"] == "training")][0] for city in CITIES)
+    pixels = np.zeros((20, SIZE, SIZE, 3), np.uint8)
+    pixels[first] = np.random.default_rng(0).integers(0, 250, pixels.shape[1:])
+    pixels[second] = pixels[first] + 5
+    files.write_array("data/prepare/images.npy", pixels)
+    check(plan, "splits")
+    said = capfd.readouterr().err
+    assert '"no image has a near-copy in another city"' in said and "failed for 2 of 20 rows" in said
+    assert f"here in {CITIES[0]}; in {CITIES[1]}: images/{CITIES[1]}/" in said
+
+
 def test_a_near_copy_in_another_split_stops_a_study_by_spot_and_is_told_of_a_random_one(
     study: Path, plan: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -401,6 +416,8 @@ def test_a_near_copy_in_another_split_stops_a_study_by_spot_and_is_told_of_a_ran
     path = f"images/{index.loc[second, 'city']}/{second % 10}.jpg"
     told = f"here in {index.loc[first, 'split']}; in {index.loc[second, 'split']}: {path} (0 of 64 bits differ)"
     failed = f"failed for 2 of 20 rows; first: row {first} {index.loc[first, 'id']}"
+    cities = index["city"].tolist()
+    assert cities[first] == cities[second]
     which = '"no image has a near-copy in another split" (expect_column_values_to_be_null on near_copy)'
     refused(plan, "splits", f"{which} {failed} (near_copy: {told}; such pairs in all: 1)")
     check(dataclasses.replace(plan, prepare=dataclasses.replace(plan.prepare, split="random")), "splits")

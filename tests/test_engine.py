@@ -369,6 +369,56 @@ def test_a_head_that_is_gone_is_said() -> None:
     assert "the same command goes on when a cluster is there" in done.stderr, done.stderr[-3000:]
 
 
+TRAINING_LOSES_ITS_HEAD = """
+import pytest
+from dataclasses import replace
+from ray.cluster_utils import Cluster
+import test_engine
+from clones import Clone
+
+cluster = Cluster(initialize_head=True, head_node_args=test_engine.ROOM | {"num_cpus": 1})
+
+def lose(number, values):
+    print("epoch", number, flush=True)
+    if number == 1:
+        cluster.head_node.kill_gcs_server()
+
+with pytest.MonkeyPatch.context() as monkeypatch:
+    plan = replace(test_engine.RAY, workers=1, address=cluster.address)
+    test_engine.trained(Clone.at(test_engine.Path.cwd()), plan, monkeypatch, lose)
+"""
+
+
+@pytest.mark.integration
+def test_a_training_that_loses_its_head_goes_on_later(
+    place: Clone, trained_alone: tuple[bytes, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = place.copy(tmp_path / "headless")
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING_LOSES_ITS_HEAD], cwd=clone.folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode != 0
+    assert "the same command goes on when a cluster is there" in done.stderr, done.stderr[-3000:]
+    assert "epoch 1" in done.stdout
+    trained_now = []
+    weights, _ = trained(clone, replace(RAY, workers=1), monkeypatch, lambda number, values: trained_now.append(number))
+    assert trained_now and trained_now[0] > 1  # It went on from what was saved.
+    assert weights == trained_alone[0]
+
+
+@pytest.mark.integration
+def test_what_a_cluster_has_no_room_for_is_said(place: Clone, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would wait for ever."""
+    monkeypatch.chdir(place.folder)
+    with pytest.raises(InputError, match=r"^engine\.gpus_per_worker: 1: .* its machines: 3 cores, 0 GPUs$"):
+        list(engine.map_shards(squares, (2,), range(3), Engine("ray", 2, nodes.address, 1), network=True))
+    for plan in (Engine("ray", 9, nodes.address, 0), Engine("ray", 1, nodes.address, 1)):
+        with pytest.raises(InputError, match=r"^engine\.workers: .*: the cluster has no room for it"):
+            train.run(settings(place, plan), *ONE)
+    with pytest.raises(InputError, match=r"^engine\.address: ray://.* does not work from outside"):
+        train.run(settings(place, Engine("ray", 1, "ray://127.0.0.1:9", 0)), *ONE)
+
+
 def test_a_cluster_that_is_not_there_is_said() -> None:
     with pytest.raises(InputError, match=r"engine\.address: 127\.0\.0\.1:9: .*goes on when a cluster is there"):
         list(engine.map_shards(squares, (2,), range(3), replace(RAY, address="127.0.0.1:9")))

@@ -262,7 +262,7 @@ def results(networks: str, seeds: tuple[int, ...]) -> SimpleNamespace:
         explained=dict.fromkeys(keys, images.assign(predicted=["alder"] * 3 + ["birch"] * 3)),
         ratios=pd.DataFrame(
             ratios, columns=["city", "network", "seed", "object", "ratio", "kept", "images", "total"]
-        ).assign(lift=1.5),
+        ).assign(lift=1.5, z=-2.0),
         all_pairs=pd.DataFrame(pairs, columns=["first", "second", "kind", "residual", "images"]).assign(kappa=0.25),
         dead=dict.fromkeys(keys, 3),
         explained_area={key: (place + 1) / 10 for place, key in enumerate(keys)},
@@ -294,6 +294,11 @@ def test_each_metric_is_one_value_per_network() -> None:
     assert single["images"].to_dict() == counts
     assert single["objects"].to_dict() == {"alder": 2}
     assert single["pairs"].to_dict() == {"architecture": 4, "initialisation": 2}
+    assert (
+        set(found["lift"]["value"]) == {1.5}
+        and set(found["z"]["value"]) == {2.0}
+        and set(found["kappa"]["value"]) == {0.25}
+    )
     assert found["above largest city"]["value"].tolist() == [-0.25, 0.75, 1.75, 2.75]
     assert found["first training loss"]["value"].tolist() == [0.7] * 4
     assert found["last training loss"]["value"].tolist() == pytest.approx([0, 0.1, 0.2, 0.3])

@@ -49,7 +49,10 @@ def smaller(image: np.ndarray) -> np.ndarray:
 def described(images: list[np.ndarray], splits: list[str], files: list[str] | None = None) -> pd.Series:
     names = [f"{place}.jpg" for place in range(len(images))]
     table = pd.DataFrame({"row": range(len(images)), "split": splits, "manifest_path": names})
-    return near_copies.described(table.assign(manifest_sha256=files or names), np.stack(images))
+    found = near_copies.described(
+        *near_copies.hashed(table.assign(manifest_sha256=files or names), np.stack(images)), "split"
+    )
+    return found.reindex(table.index)
 
 
 def bits(first: np.ndarray, second: np.ndarray) -> int:
@@ -98,9 +101,12 @@ def test_rows_without_pixels_or_split_and_arrays_of_another_kind_are_left_out() 
     table = pd.DataFrame({"row": [0.0, 1.0, 2.0, None], "split": ["training", None, "test", "test"]})
     table["manifest_path"] = table["manifest_sha256"] = ["a", "b", "c", "d"]
     image = packed(photograph(0))
-    assert near_copies.described(table, np.stack([image, image])).isna().all()
-    assert near_copies.described(table, np.zeros((4, SIZE, SIZE), np.uint8)).isna().all()
-    assert near_copies.described(table[:0], np.stack([image])).empty
+    for rows, pixels in (
+        (table, np.stack([image, image])),
+        (table, np.zeros((4, SIZE, SIZE), np.uint8)),
+        (table[:0], np.stack([image])),
+    ):
+        assert near_copies.described(*near_copies.hashed(rows, pixels), "split").isna().all()
 
 
 def test_neighbours_equal_a_comparison_of_all_pairs() -> None:
@@ -240,6 +246,19 @@ def test_a_split_by_blocks_meets_its_contract_and_names_what_has_no_place(
     manifest.loc[7, "lat"] = np.nan
     with pytest.raises(InputError, match=r"1 of 600 images have no coordinates; first: x\.jpg; allowed: lat and lon"):
         prepare._index(manifest, pixels, plan.prepare)
+
+
+def test_a_column_of_the_manifest_is_probed() -> None:
+    index = pd.DataFrame({"city": ["a", "b"] * 40, "spot": [str(row) for row in range(80)]})
+    index["split"] = ["training"] * 40 + ["test"] * 40
+    season = pd.Series(np.where(index["city"] == "a", "summer", "winter"), name="season")
+    season[:8] = season[:8].to_numpy()[::-1]  # not always
+    traits = probes.column_traits(season)
+    assert traits.shape == (80, 2) and (traits.sum(axis=1) == 1).all()
+    found = probes.probed(index, {"column season": traits})["probes"]["column season"]
+    assert found["accuracy"] == 1.0
+    with pytest.raises(InputError, match=r"acquire\.traits: season has 80 values; allowed: 50 or fewer"):
+        probes.column_traits(pd.Series(map(str, range(80)), name="season"))
 
 
 def test_a_city_of_one_film_has_one_spot_and_the_message_says_why(

@@ -64,11 +64,17 @@ def test_strongest_pixels_are_hidden_and_shown() -> None:
     images[..., 0] = 1.0
     weighted = np.zeros((1, 4, 4), np.float32)
     weighted[0, :, 0] = 1.0
-    without, alone = checks.hidden(images, weighted, 0.25)
+    ties = np.zeros_like(weighted)
+    without, alone = checks.hidden(images, weighted, 0.25, ties)
     assert (alone[..., 0] == 1).all() and (without[..., 1:] == 0).all()
     assert (without[..., 0] < 1).all() and (alone[..., 1:] > 0).any()
     for share, whole in ((0.0, 0), (1.0, 1)):
-        assert torch.equal(checks.hidden(images, weighted, share)[whole], images)
+        assert torch.equal(checks.hidden(images, weighted, share, ties)[whole], images)
+    ties[0, 3] = 1.0
+    dark, _ = checks.hidden(images, weighted - 1, 0.25, ties)  # column 0 is still the strongest
+    assert torch.equal(dark, without)
+    below, _ = checks.hidden(images, np.zeros_like(weighted), 0.25, ties)
+    assert (below[..., :3, 0] == 1).all() and (below[..., 3, 0] < 1).all()
     assert checks.area([1.0] * len(checks.SHARES)) == pytest.approx(1)
     assert checks.area(np.array(checks.SHARES)) == pytest.approx(0.5)
 

@@ -259,7 +259,7 @@ def test_every_figure_and_table_is_there(page: str) -> None:
     assert {path.stem for path in report.FOLDER.glob("*.png")} == FIGURES
     names, plain = {"accuracies", "table2", "object_ratio"}, {"metrics", "spots", "kept_ratio", "histories"}
     assert {path.stem for path in report.FOLDER.glob("*.csv")} == names | plain
-    assert {path.stem for path in report.FOLDER.glob("*.json")} == names | {"scores", "summary", "findings"}
+    assert {path.stem for path in report.FOLDER.glob("*.json")} == names | {"scores", "summary", "findings", "trust"}
     for path in report.FOLDER.glob("*.json"):
         json.loads(path.read_text())
     accuracies = files.read_table(report.FOLDER / "accuracies.csv")
@@ -292,9 +292,11 @@ def test_a_run_shows_some_20_main_numbers() -> None:
 @pytest.mark.usefixtures("page")
 def test_texts_are_escaped_once_in_the_page_and_never_in_json() -> None:
     claims = [finding["claim"] for finding in files.read_json(report.FOLDER / "findings.json")["findings"]]
-    assert "köln <b>: in most networks the explanations cover mark of köln <b> more than chance." in claims
     assert (
-        "<dt>köln &lt;b&gt;: in most networks the explanations cover mark of köln &lt;b&gt; more"
+        "köln <b>: in most of 8 networks the explanations cover mark of köln <b> more than chance (q ≤ 0.05)." in claims
+    )
+    assert (
+        "<dt>köln &lt;b&gt;: in most of 8 networks the explanations cover mark of köln &lt;b&gt; more"
         in report.PAGE.read_text()
     )
 
@@ -335,11 +337,15 @@ def test_what_the_paper_found_is_said_where_it_holds(study: Study) -> None:
     claims = study.claims()
     assert "All 8 trained networks tell the cities apart better" in claims
     assert "Another architecture changes the masks more than retraining does (p = 0.010)." in claims
-    assert "Two architectures look at the same places of an image more than chance: kappa = 0.25." in claims
+    assert "at the same places of an image more than chance: kappa = 0.25, above 0 for 24 of 24 pairs." in claims
     assert "0.400 on average (6 pairs)" in claims and "0.200 (4 pairs), 2.00 times as much" in claims
     assert "As in the paper, every pair of architectures differs more than every retrained pair" in claims
-    assert "R says the same" in claims
-    assert "ulm: in most networks the explanations cover mark of ulm more than chance." in claims
+    assert (
+        "R says the same: retrained networks use more similar objects than other architectures do (p = 0.010)."
+        in claims
+    )
+    assert "Without position (R less its chance level), p = 0.010." in claims
+    assert "ulm: in most of 8 networks the explanations cover mark of ulm more than chance" in claims
     assert "Frequent enough only here: mark of ulm." in claims
     assert "No mask is dead." in claims
 
@@ -352,11 +358,35 @@ def test_the_opposite_is_said_where_that_holds(study: Study) -> None:
     study.neighbours(agreement=0.4)
     claims = study.claims()
     assert "No network tells the cities apart better" in claims
-    assert "Another architecture does not change the masks more than retraining does." in claims
+    assert "Not shown here: that another architecture changes the masks more than retraining does." in claims
     assert "Unlike in the paper, the two groups overlap" in claims
     assert "R says otherwise: retrained networks use more similar objects" in claims
     assert "Not shown here: that masks of one city lie together." in claims
-    assert "for any kept object" in claims
+    assert "for 0 of 6 kept objects" in claims
+
+
+def test_masks_that_agree_no_more_than_chance_are_the_headline(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert study.claims().startswith("All 8 trained networks")
+    monkeypatch.setitem(BESIDE, "kappa_low", -0.1)
+    study.pairs(architecture=0.4, retrained=0.2)
+    assert study.claims().startswith("Not shown here: that two architectures agree on an image")
+    page = " ".join(study.page().split())
+    headline = page.index("What masks show of an image is no more than chance here.")
+    assert page.index("<h1>") < headline < page.index("Findings")
+
+
+def test_a_shortcut_that_comes_near_is_warned_of(study: Study) -> None:
+    def answer(accuracy: float) -> str:
+        study.probe(accuracy)
+        (row,) = (
+            row
+            for row in report_page.rendered_checks(inputs.read_results(study.settings))
+            if row["name"] == "shortcuts"
+        )
+        return str(row["answer"])
+
+    assert "A warning: this shortcut alone gives 80% of what the networks gain" in answer(0.9)
+    assert "A warning" not in answer(0.7)
 
 
 def test_an_accuracy_that_chance_could_give_is_named(study: Study) -> None:
@@ -367,6 +397,8 @@ def test_an_accuracy_that_chance_could_give_is_named(study: Study) -> None:
     assert "7 of 8 trained networks tell the cities apart better" in claims
     assert "do not exclude chance for Simple, seed 1 (" in claims
     assert "They are left out of the means of R and AR." in claims and "5 pairs" not in claims and "(3 pairs)" in claims
+    assert "Over all 21 pairs of trained networks" in claims
+    assert "With the networks at chance too, table 2's means are 0.40 and 0.20; so is the test." in claims
 
 
 def test_checks_stand_beside_chance(study: Study) -> None:
@@ -413,7 +445,7 @@ def test_the_scene_parser_is_shown_beside_people(study: Study) -> None:
 def test_equal_residuals_are_no_difference(study: Study) -> None:
     study.pairs(architecture=0.3, retrained=0.3)
     claims = study.claims()
-    assert "does not change the masks more" in claims and "Unlike in the paper" in claims
+    assert "Not shown here: that another architecture changes the masks" in claims and "Unlike in the paper" in claims
 
 
 def test_three_cities_and_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,7 +482,7 @@ def test_only_the_rows_it_shows_are_read(study: Study, monkeypatch: pytest.Monke
         """An array of which parts can be taken, but not the whole."""
 
         def __init__(self, array: np.ndarray) -> None:
-            self.array = array
+            self.array, self.shape = array, array.shape
 
         def __getitem__(self, rows: object) -> np.ndarray:
             part = np.array(self.array[rows])

@@ -41,13 +41,14 @@ def main(chosen: list[str]) -> None:
     """Measure the parts, and write what is known after each."""
     found = read_json(JSON) if JSON.is_file() else {}
     for part in chosen or PARTS:
-        rows, machine = [], _machine()  # before a part changes the number of threads
+        rows, machine, threads = [], _machine(), torch.get_num_threads()  # before a part changes the number of threads
         for row in PARTS[part]():
             print(f"{row.what} | {row.against}: {row.figure}", flush=True)
             rows.append(asdict(row))
-        found[part] = {"machine": machine, "rows": rows}
+        found[part] = {"machine": machine, "threads": threads, "rows": rows}
         write_json(JSON, {name: found[name] for name in PARTS if name in found})
         write_text(TABLE, _table({name: found[name] for name in PARTS if name in found}))
+    print(TABLE.read_text())
 
 
 def _machine() -> str:

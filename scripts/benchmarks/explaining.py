@@ -20,7 +20,7 @@ from citylens.nets.shards import shards
 from citylens.settings.schema import Engine
 
 SIZE, BATCH, IMAGES = 224, 16, 32
-ON_RAY, RAY_SIZE, RAY_REPEATS = 5000, 97, 3
+ON_RAY, RAY_SIZE = 5000, 97
 
 
 def rows() -> Iterator[Row]:
@@ -39,6 +39,7 @@ def rows() -> Iterator[Row]:
             f"{forward:.2f} ({IMAGES / took['citylens']:.1f} images/s)",
             forward <= 1.15,
             costs=({"stage": f"explain {name}", "side": SIZE, "seconds": took["citylens"] / IMAGES},),
+            seconds=took,
         )
         for tool, bar in (("pytorch-grad-cam", 2.5 if name == "resnet18" else 2.0), ("Captum", 1.0)):
             ratio = took[tool] / took["citylens"]
@@ -117,9 +118,7 @@ def ray_rows() -> Iterator[Row]:
 
         over(on_ray, 2)
         started = time.perf_counter() - start
-        took = medians(
-            {"ray": lambda: over(on_ray), "local": lambda: over(Engine("local", 2, "local", 0))}, RAY_REPEATS
-        )
+        took = medians({"ray": lambda: over(on_ray), "local": lambda: over(Engine("local", 2, "local", 0))})
         nodes.shutdown()
     speed = took["local"] / took["ray"]
     yield Row(
@@ -128,5 +127,5 @@ def ray_rows() -> Iterator[Row]:
         "90 % once started",
         f"{speed:.0%} ({ON_RAY / took['ray']:.0f} images/s); start {started:.0f} s",
         speed >= 0.9,
-        f"medians of {RAY_REPEATS}",
+        seconds=took,
     )

@@ -53,6 +53,7 @@ def rows() -> Iterator[Row]:
             ratio >= 1.5,
             note,
             ({"stage": f"prepare {decode}", "seconds": took[decode] / IMAGES},),
+            took,
         )
     yield from _other_rows()
 
@@ -101,7 +102,10 @@ def segment_rows() -> Iterator[Row]:
         test, plan = pd.DataFrame({"path": list(map(str, jpegs))}), settings.segment
         session = onnx_parser._session(path / plan.onnx.model, plan.onnx)
         inputs = _inputs(session, plan.onnx, project)
-        parts, label = shards(LABELLED, plan.batch_size), segment._labelling(test, settings)  # opens it once, as a stage
+        parts, label = (
+            shards(LABELLED, plan.batch_size),
+            segment._labelling(test, settings),
+        )  # opens it once, as a stage
 
         def ours() -> object:
             return list(map_shards(lambda: label, (), parts, settings.engine, network=True))
@@ -118,6 +122,8 @@ def segment_rows() -> Iterator[Row]:
         bar,
         f"{share:.0%} ({LABELLED / took['segment']:.1f} images/s)",
         share >= 0.9,
+        plan.onnx.model,
+        seconds=took,
         costs=({"stage": "segment", "seconds": took["segment"] / LABELLED},),
     )
 

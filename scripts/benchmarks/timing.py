@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 REPEATS = 5
@@ -15,7 +15,8 @@ REPEATS = 5
 class Row:
     """One line of the table: what was measured, against what, the bar, the figure, and whether the bar is met (None: not run).
 
-    `costs` are what `citylens plan` computes with: per stage the seconds of one image on the whole machine, see citylens/plan.py.
+    `seconds` are the medians by way. `costs` are what `citylens plan` computes with: per stage the seconds of one image on the whole
+    machine, see citylens/plan.py.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Row:
     met: bool | None
     note: str = ""
     costs: tuple[dict[str, Any], ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:

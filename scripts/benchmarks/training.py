@@ -36,15 +36,19 @@ def rows() -> Iterator[Row]:
             f"{disk:.0%} ({speed})",
             disk >= 0.95,
             costs=({"stage": f"train {name}", "side": SIZE, "seconds": took["disk"] / IMAGES},),
+            seconds=took,
         )
+        bar = 3.0 if torch.cuda.is_available() and name == "resnet18" else 1.0
         yield Row(
             f"training, {name}",
             "a plain loop over torchvision's ImageFolder, same batch, no worker processes",
-            "1.0 times",
+            f"{bar:.1f} times",
             f"{reference:.2f}",
-            reference >= 1,
+            reference >= bar,
         )
         faster.append((name, took["disk"] / took["channels last"]))
+    if not torch.cuda.is_available():
+        yield Row("training, resnet18, on a GPU", "the same loop", "3.0 times", "not run: no GPU", None)
     yield Row(
         "training, channels last",
         "the loop as it is",

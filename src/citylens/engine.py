@@ -68,7 +68,7 @@ def map_shards(
         InputError: a shard's own; a worker was killed; or the cluster cannot be reached or went away.
     """
     if plan.kind == "ray":
-        yield from _on_ray(start, given, shards, plan, plan.gpus_per_worker if network else 0)
+        yield from _on_ray(start, given, shards, plan, plan.gpus_per_worker if network else 0, memory)
         return
     workers = max(1, min(plan.workers or os.cpu_count() or 1, len(shards)))
     workers = max(1, min(workers, psutil.virtual_memory().available // memory)) if memory else workers
@@ -117,16 +117,19 @@ def _gpu() -> bool:
 
 
 def _on_ray(
-    start: Callable[..., Any], given: tuple[Any, ...], shards: Sequence[Any], plan: Engine, gpus: float
+    start: Callable[..., Any], given: tuple[Any, ...], shards: Sequence[Any], plan: Engine, gpus: float, memory: int
 ) -> Iterator[Any]:
     """Yield the results of tasks on a cluster, in order. Ray repeats a task whose worker or machine goes away."""
     with cluster(plan, plan.workers) as ray:
-        name, folder = secrets.token_hex(8), Path.cwd()
+        name, folder, machines = secrets.token_hex(8), Path.cwd(), _machines(ray)
+        if not _room(machines, 1, gpus):
+            raise InputError(_too_little(machines, f"engine.gpus_per_worker: {gpus:g}"))
+        memory = int(min(memory, max(machine.get("memory", 0) for machine in machines) // 2))
         common: Any = (start, given)
         if len(ray.cloudpickle.dumps(common)) > SMALL:
             common = ray.put(common)
 
-        @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)  # type: ignore[untyped-decorator]
+        @ray.remote(num_cpus=1, num_gpus=gpus, memory=memory or None, max_retries=RETRIES)  # type: ignore[untyped-decorator]
         def task(common: Any, shard: Any) -> Any:
             if name not in _works:  # A process of the cluster does many shards of a map.
                 os.chdir(folder)
@@ -134,7 +137,7 @@ def _on_ray(
                 _begin(name, *common)
             return _next(name, shard)
 
-        workers = plan.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        workers = plan.workers or _room(machines, 1, gpus)
 
         def submit(shard: Any) -> Callable[[], Any]:
             reference = task.remote(common, shard)
@@ -143,15 +146,38 @@ def _on_ray(
         yield from _in_order(shards, submit, workers)
 
 
+def _machines(ray: Any) -> list[dict[str, float]]:
+    """Return the resources of each machine of a cluster that can work."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def _room(machines: Sequence[dict[str, float]], cores: int, gpus: float) -> int:
+    """Return how many workers of so many cores and GPUs the machines have room for."""
+    return sum(
+        int(min(machine["CPU"] // cores, machine.get("GPU", 0) // gpus if gpus else machine["CPU"]))
+        for machine in machines
+    )
+
+
+def _too_little(machines: Sequence[dict[str, float]], what: str) -> str:
+    """Return what is said of work that would wait forever."""
+    has = "; ".join(f"{machine['CPU']:g} cores, {machine.get('GPU', 0):g} GPUs" for machine in machines) or "none"
+    return f"{what}: the cluster has no room for it; its machines: {has}"
+
+
 def _taken(ray: Any, reference: Any, address: str) -> Any:
     """Return a task's result.
 
     Before each wait this asks whether the head is there. Without it, Ray would end this process.
     """
     while True:
-        _knock(address if address.startswith("ray://") else ray.get_runtime_context().gcs_address)
+        _knock(_head(ray, address))
         with suppress(ray.exceptions.GetTimeoutError):
             return ray.get(reference, timeout=ANSWER)
+
+
+def _head(ray: Any, address: str) -> str:
+    return address if address.startswith("ray://") else str(ray.get_runtime_context().gcs_address)
 
 
 def _knock(address: str) -> None:
@@ -171,10 +197,14 @@ def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine
     worker has as many threads as a stage on one machine has, several share the cluster's cores.
 
     Raises:
-        InputError: a worker's own; a worker failed in another way; or the cluster cannot be reached or went away.
+        InputError: a worker's own; a worker failed in another way; or the cluster cannot be reached, has too little room or went away.
     """
     import torch
 
+    if plan.address.startswith("ray://"):
+        raise InputError(
+            f"engine.address: {plan.address}: a training does not work from outside; allowed: HOST:PORT, auto, local"
+        )
     with cluster(plan, max(plan.workers or 1, torch.get_num_threads())) as ray:
         from ray.train.torch import TorchTrainer
         from ray.util.queue import Queue
@@ -190,16 +220,21 @@ def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine
             except InputError as error:  # Raised here, it would come again in each of Ray's new starts.
                 sent.put(error)
 
-        yield from _sent_until_the_end(TorchTrainer(each, **options), sent)
+        head = _head(ray, plan.address)
+        yield from _sent_until_the_end(TorchTrainer(each, **options), sent, head)
 
 
 def _scaling(ray: Any, plan: Engine) -> tuple[int, dict[str, Any]]:
     """Return how many threads each worker of a training has, and the options of Ray's trainer."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    has, gpus = ray.cluster_resources(), plan.gpus_per_worker
-    workers = plan.workers or max(1, int(has.get("GPU", 0) / gpus) if gpus else len(ray.nodes()))
-    threads = max(1, int(has.get("CPU", 1)) // workers)
+    machines, gpus = _machines(ray), plan.gpus_per_worker
+    workers = plan.workers or max(1, _room(machines, 1, gpus) if gpus else len(machines))
+    # The most threads of which there is room for all workers.
+    choices = range(int(max((machine["CPU"] for machine in machines), default=0)), 0, -1)
+    threads = next((cores for cores in choices if _room(machines, cores, gpus) >= workers), 0)
+    if not threads:
+        raise InputError(_too_little(machines, f"engine.workers: {workers}, engine.gpus_per_worker: {gpus:g}"))
     resources = {"CPU": threads} | ({"GPU": gpus} if gpus else {})
     return threads, {
         "scaling_config": ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
@@ -211,8 +246,11 @@ def _scaling(ray: Any, plan: Engine) -> tuple[int, dict[str, Any]]:
     }
 
 
-def _sent_until_the_end(trainer: Any, sent: Any) -> Iterator[Any]:
-    """Train, and meanwhile yield what the workers put into the queue `sent`; raise what they raise."""
+def _sent_until_the_end(trainer: Any, sent: Any, head: str) -> Iterator[Any]:
+    """Train, and meanwhile yield what the workers put into the queue `sent`; raise what they raise.
+
+    While it waits it asks whether the head is there, as `_taken` does.
+    """
     from ray.util.queue import Empty
 
     ended: Future[Any] = Future()
@@ -226,6 +264,7 @@ def _sent_until_the_end(trainer: Any, sent: Any) -> Iterator[Any]:
     Thread(target=fit, daemon=True).start()
     while True:
         over = ended.done()  # asked before the queue is, so that nothing sent before the end is missed
+        _knock(head)
         try:
             message = sent.get(timeout=0.5)
         except Empty:

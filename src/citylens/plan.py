@@ -125,7 +125,7 @@ def limits(known: Mapping[str, Any], settings: Settings, machines: Machines, fre
         ),
         Limit(
             machines.memory / max(_grown(known, settings).values()),
-            "masks on the grid, in `measure` and `compare`, fill the memory",
+            "the tables of `measure` and `compare` fill the memory",
             "a smaller share of test images in prepare.shares; more memory",
         ),
         Limit(
@@ -192,8 +192,8 @@ def text(
 
 
 def _searches(settings: Settings) -> int:
-    """Return how often a study looks for near-copies: in `validate`, and in `prepare` if they shall stay together."""
-    return 2 if settings.prepare.near_copies == "together" and settings.prepare.split != "random" else 1
+    """Return how often a study looks for near-copies: twice in `validate`, and in `prepare` if they shall stay together."""
+    return 3 if settings.prepare.near_copies == "together" and settings.prepare.split != "random" else 2
 
 
 def _grown(known: Mapping[str, Any], settings: Settings) -> dict[str, float]:

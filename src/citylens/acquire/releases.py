@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def _photograph(path: str, utm: tuple[float, float] | None, dataset: Dataset) ->
         raise Unreadable(f"not {form}")
     if dataset.layout == "vpr":
         return _common(path, dataset.city, match.groupdict())
-    located = {"utm_east": f"{utm[0]:.3f}", "utm_north": f"{utm[1]:.3f}"} if utm else {}
+    located: dict[str, Any] = {"utm_east": f"{utm[0]:.3f}", "utm_north": f"{utm[1]:.3f}"} if utm else {}
     if dataset.layout == "tokyo247":
         return Photograph(path, dataset.city, match["spot"], str(int(match["heading"])), **located)
     heading = (int(match["yaw"]) - 1) * 30  # twelve yaws, counted from the panorama's own zero
@@ -130,7 +131,7 @@ def _common(path: str, city: str, fields: dict[str, str]) -> Photograph:
         # Norway and Svalbard have wider zones than the rest.
         if not zone.isdecimal() or abs(int(zone) - expected) > 1:
             raise Unreadable(f"zone {zone}, but longitude {longitude} lies in zone {expected}")
-    angles = {name: fields[name] for name in sources.LIMITS}
+    angles: dict[str, Any] = {name: fields[name] for name in sources.LIMITS}
     panorama = fields["pano_id"].replace("None", "")  # as the downloader writes an unknown one
     return Photograph(path, city, panorama or f"{east}_{north}", **angles, utm_east=east, utm_north=north)
 

@@ -14,7 +14,7 @@ from citylens.errors import InputError
 from citylens.io import limits
 from citylens.io.files import reading
 from citylens.io.images import ENDINGS
-from citylens.io.texts import alike, check_different, label, normal, printable, shown
+from citylens.io.texts import alike, check_different, label, normal, plain, printable, shown
 
 REQUIRED = ("path", "city")
 OPTIONAL = ("spot", "labels", "heading", "pitch", "lat", "lon")
@@ -48,7 +48,7 @@ class Photograph:
     """One image of a source; all fields are texts, empty where unknown.
 
     `path` and `labels` (the label map) are paths inside the source's folder. Heading, pitch, latitude and longitude are in
-    degrees, UTM coordinates in metres. `view` names the pitch where its degrees are unknown.
+    degrees, UTM coordinates in metres. `view` names the pitch where its degrees are unknown. `traits` are those of `acquire.traits`.
     """
 
     path: str
@@ -62,6 +62,7 @@ class Photograph:
     utm_east: str = ""
     utm_north: str = ""
     view: str = ""
+    traits: tuple[str, ...] = ()
 
 
 def from_folder(root: Path) -> list[Photograph]:
@@ -97,8 +98,8 @@ def from_folder(root: Path) -> list[Photograph]:
     return found
 
 
-def from_manifest(root: Path, name: str) -> list[Photograph]:
-    """Return the images of a CSV or Parquet table with the columns `REQUIRED` and optionally `OPTIONAL`; others are ignored.
+def from_manifest(root: Path, name: str, traits: Sequence[str] = ()) -> list[Photograph]:
+    """Return the images of a CSV or Parquet table with the columns `REQUIRED`, `traits` and optionally `OPTIONAL`; others are ignored.
 
     A CSV has one of the `SEPARATORS` between its fields. Rows count from the header, before which empty lines and `sep=` of Excel may
     stand. An image without a spot is a spot of its own. A path may be absolute, have
@@ -115,8 +116,9 @@ def from_manifest(root: Path, name: str) -> list[Photograph]:
         )
     trees.check(root, name, "acquire.manifest")
     with limits.memory(path, MEMORY):
-        rows = enumerate(_rows(path), start=2)
-        photographs = list(faultless(_photograph(root, f"{path}, row {number}", *row) for number, row in rows))
+        rows = enumerate(_rows(path, traits), start=2)
+        where = f"{path}, row"
+        photographs = list(faultless(_photograph(root, f"{where} {number}", *row, traits) for number, row in rows))
     doubled = [file for file, count in Counter(photograph.path for photograph in photographs).items() if count > 1]
     if doubled:
         raise InputError(f"{path}: {len(doubled)} path(s) stand in several rows; first: {doubled[0]}")
@@ -140,7 +142,7 @@ def faultless(found: Iterable[Found | InputError]) -> Iterator[Found]:
         raise InputError("\n".join(faults + [f"{number} faults in all"] * (number > 1)))
 
 
-def _rows(path: Path) -> Iterator[tuple[Sequence[str], Sequence[Any]]]:
+def _rows(path: Path, traits: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[Any]]]:
     """Yield the columns' names and a row's values, for each row of a CSV or Parquet table that has the required columns."""
     if path.suffix != ".parquet":
         with reading(path, "not a CSV in UTF-8"), path.open(newline="", encoding="utf-8-sig") as text:
@@ -151,22 +153,22 @@ def _rows(path: Path) -> Iterator[tuple[Sequence[str], Sequence[Any]]]:
             heads = {mark: {*map(alike, next(csv.reader([first], delimiter=mark), []))} for mark in SEPARATORS}
             separator = next((mark for mark, names in heads.items() if names >= {*REQUIRED}), ",")
             reader = csv.reader(text, delimiter=separator, strict=True)
-            names = _columns(next(reader, []), path)
+            names = _columns(next(reader, []), path, traits)
             yield from ((names, row) for row in reader if row)
         return
     from pyarrow import parquet
 
     with reading(path, "not a Parquet table"):
         table = parquet.ParquetFile(path)
-        names = _columns(table.schema_arrow.names, path)
+        names = _columns(table.schema_arrow.names, path, traits)
         own = dict(zip(names, table.schema_arrow.names, strict=True))
-        used = {name: own[name] for name in REQUIRED + OPTIONAL if name in own}
+        used = {name: own[name] for name in (*REQUIRED, *OPTIONAL, *traits) if name in own}
         for batch in table.iter_batches(columns=[*used.values()], use_threads=False):
             columns = [batch.column(name).to_pylist() for name in used.values()]
             yield from ((tuple(used), row) for row in zip(*columns, strict=True))
 
 
-def _columns(found: Sequence[str], path: Path) -> list[str]:
+def _columns(found: Sequence[str], path: Path, traits: Sequence[str]) -> list[str]:
     """Return the names of a table's columns, in lower case and without white space around them."""
     names = [alike(name) for name in found]
     missing = [name for name in REQUIRED if name not in names]
@@ -174,13 +176,21 @@ def _columns(found: Sequence[str], path: Path) -> list[str]:
         raise InputError(
             f"{path}: column {missing[0]} is missing; required: {', '.join(REQUIRED)}; found: {', '.join(found) or 'nothing'}"
         )
-    doubled = [name for name in REQUIRED + OPTIONAL if names.count(name) > 1]
+    unknown = [name for name in traits if name not in names]
+    if unknown:
+        others = ", ".join(name for name in names if name not in REQUIRED + OPTIONAL)
+        raise InputError(
+            f"acquire.traits: {unknown[0]}; allowed: columns of {path} without another use: {others or 'none'}"
+        )
+    doubled = [name for name in (*REQUIRED, *OPTIONAL, *traits) if names.count(name) > 1]
     if doubled:
         raise InputError(f"{path}: column {doubled[0]} stands there {names.count(doubled[0])} times; allowed: once")
     return names
 
 
-def _photograph(root: Path, where: str, names: Sequence[str], row: Sequence[Any]) -> Photograph | InputError:
+def _photograph(
+    root: Path, where: str, names: Sequence[str], row: Sequence[Any], traits: Sequence[str]
+) -> Photograph | InputError:
     """Return a row's photograph, or what is wrong with the row."""
     try:
         if len(row) != len(names):
@@ -188,6 +198,7 @@ def _photograph(root: Path, where: str, names: Sequence[str], row: Sequence[Any]
             raise InputError(f"{where}: {len(row)} fields, and {len(names)} in the header; allowed: {allowed}")
         given = dict(zip(names, row, strict=True))
         values = {name: _text(given.get(name), f"{where}: {name}") for name in REQUIRED + OPTIONAL}
+        found = tuple(_text(given[name], f"{where}: {name}") for name in traits)
         for name, text in values.items():
             if name in REQUIRED and not text:
                 raise InputError(f"{where}: {name} is empty")
@@ -201,7 +212,7 @@ def _photograph(root: Path, where: str, names: Sequence[str], row: Sequence[Any]
     except InputError as error:
         return error
     values["spot"] = values["spot"] or trees.stem(values["path"])
-    return Photograph(**values)
+    return Photograph(**values, traits=found)
 
 
 def _text(value: Any, where: str) -> str:
@@ -250,6 +261,7 @@ def choose_cities(photographs: Sequence[Photograph], cities: Sequence[str]) -> l
 
 
 def _normal(photograph: Photograph, city: str) -> Photograph:
+    plain(photograph.spot, f"{photograph.path}: spot")
     if city == photograph.city and photograph.spot.isascii():
         return photograph
     return replace(photograph, city=city, spot=normal(photograph.spot))

@@ -42,7 +42,8 @@ def run(settings: Settings) -> None:
     with files.whole_folder(ACQUIRED) as folder:
         bring = _render if settings.acquire.source == "render" else _bring
         rows = list(bring(settings.acquire, folder))
-        files.write_table(folder / "manifest.csv", pd.DataFrame(rows, columns=COLUMNS))
+        columns = [*COLUMNS, *settings.acquire.traits]
+        files.write_table(folder / "manifest.csv", pd.DataFrame(rows, columns=columns))
 
 
 def _check_apart(root: Path) -> None:
@@ -68,7 +69,8 @@ def _bring(settings: Acquire, folder: Path) -> Iterator[dict[str, Any]]:
         taken = pool.map(take, wanted, chunksize=CHUNK) if len(wanted) > MANY else map(take, wanted)
         with progress.bar("acquire", len(photographs)) as advance:
             for photograph, header in zip(photographs, sources.faultless(taken), strict=True):
-                yield {"id": photograph.path} | vars(photograph) | vars(header)
+                traits = dict(zip(settings.traits, photograph.traits, strict=True))
+                yield {"id": photograph.path} | vars(photograph) | vars(header) | traits
                 advance(1)
 
 
@@ -95,7 +97,10 @@ def _listed(settings: Acquire, root: Path, pool: Executor) -> list[sources.Photo
     if settings.source == "folder":
         return sources.from_folder(root)
     if settings.source == "manifest":
-        return sources.from_manifest(root, settings.manifest)
+        taken = sorted({*settings.traits} & {*COLUMNS})
+        if taken:
+            raise InputError(f"acquire.traits: {taken[0]}; allowed: other names than {', '.join(COLUMNS)}")
+        return sources.from_manifest(root, settings.manifest, settings.traits)
     return list(chain.from_iterable(pool.map(partial(releases.from_dataset, root), settings.datasets)))
 
 

@@ -12,19 +12,9 @@ from citylens.nets.shards import shards
 SHARD = 1024  # images
 
 
-def residual(
-    first: NDArray[np.float32], second: NDArray[np.float32], rows: NDArray[np.integer] | None = None
-) -> NDArray[np.float64]:
-    """Return AR of each image on the grid, (N,), of two networks' (N, 256).
-
-    Args:
-        rows: (N,), the image whose mask of the second network each image gets; by default its own.
-    """
-    found = np.zeros(len(first))
-    for part in shards(len(first), SHARD):
-        other = second[part] if rows is None else second[rows[part]]
-        found[part] = np.abs(first[part] - other).mean(axis=1, dtype=np.float64)
-    return found
+def residual(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return AR of each image on the grid, (N,), of two networks' (N, 256)."""
+    return np.abs(first - second).mean(axis=1, dtype=np.float64)
 
 
 def swapped_residual(
@@ -32,23 +22,27 @@ def swapped_residual(
     second: NDArray[np.float32],
     swaps: Sequence[NDArray[np.int64]],
     places: NDArray[np.int64],
+    part: slice = slice(None),
 ) -> NDArray[np.float64]:
-    """Return AR of each image after the second network's masks were swapped between images, the mean over swaps, (N,).
+    """Return AR of each image after the second network's masks were swapped between images, the mean over swaps, (n,).
 
     Args:
         first, second: (N, 256).
         swaps: each (N,), the image whose mask each image gets.
         places: (N,) the spot of each image; a mask of the same spot does not count.
+        part: the n images; by default all.
 
     Returns:
         NaN for an image that got masks of its own spot alone.
     """
-    sums, counts = np.zeros(len(first)), np.zeros(len(first))
-    for rows in swaps:
-        other = places[rows] != places
-        sums += np.where(other, residual(first, second, rows), 0)
+    own = first[part]
+    sums, counts = np.zeros(len(own)), np.zeros(len(own))
+    for swapped in swaps:
+        rows = swapped[part]
+        other = places[rows] != places[part]
+        sums += np.where(other, residual(own, second[rows]), 0)
         counts += other
-    return np.divide(sums, counts, out=np.full(len(first), np.nan), where=counts > 0)
+    return np.divide(sums, counts, out=np.full(len(own), np.nan), where=counts > 0)
 
 
 def variance_shares(grids: Mapping[tuple[str, int], NDArray[np.float32]]) -> dict[str, float]:

@@ -18,23 +18,23 @@ from citylens.stats.intervals import mean_interval, ratio_interval
 PAIR = ["first", "second"]
 Grids = Mapping[str, Mapping[str, NDArray[np.float32]]]
 """Masks on the grid, (N, 256), by kind (masks or untrained) and trained network."""
-Swaps = tuple[Sequence[NDArray[np.int64]], NDArray[np.int64]]
-"""The swaps, each (N,), and the spot of each image."""
+ON_GRID = {"masks": ("residual_grid", "swapped"), "untrained": ("untrained", "untrained_swapped")}
+"""By kind, the columns of AR on the grid: with both masks of one image, and with the second network's masks swapped."""
 
 
 def means(
     images: pd.DataFrame,
     indexes: Mapping[str, pd.DataFrame],
     values: Mapping[tuple[str, str], dict[str, NDArray[np.float64]]],
-    grids: Grids,
-    swaps: Swaps,
+    on_grid: Mapping[tuple[str, str], Mapping[str, NDArray[np.float64]]],
 ) -> pd.DataFrame:
-    """Return one row per pair of trained networks, means over the test images; the swapped AR joins `values`.
+    """Return one row per pair of trained networks, means over the test images.
 
     Args:
         images: city, spot of each test image.
         indexes: dead, of each trained network's masks.
         values: by pair, each (N,): see `residual.values`, and rank_correlation, Spearman's of the masks on the grid.
+        on_grid: by pair, each (N,): the columns of ON_GRID.
 
     Returns:
         first, second, kind; residual (AR) with its 95 % interval low to high; residual_alive, without dead masks; images; dead;
@@ -46,8 +46,9 @@ def means(
     rows = []
     for (first, second), own in values.items():
         dead = (indexes[first]["dead"] | indexes[second]["dead"]).to_numpy()
-        grid, own["swapped"] = _on_grid(grids["masks"], first, second, swaps)
-        plain, plain_swapped = _on_grid(grids["untrained"], first, second, swaps)
+        grid, swapped, plain, plain_swapped = (
+            on_grid[first, second][name] for names in ON_GRID.values() for name in names
+        )
         low, high = mean_interval(own["residual"], images["city"], images["spot"])
         row: dict[str, Any] = {
             "first": first,
@@ -57,21 +58,13 @@ def means(
         row |= {"residual": own["residual"].mean(), "low": max(low, 0.0), "high": min(high, 1.0)}
         row |= {"residual_alive": own["residual"][dead == 0].mean() if not dead.all() else np.nan}
         row |= {"images": len(images), "dead": int(dead.sum()), "residual_grid": grid.mean()}
-        row |= {"swapped": own["swapped"].mean()} | _kappa(grid, own["swapped"], images)
+        row |= {"swapped": swapped.mean()} | _kappa(grid, swapped, images)
         row |= {
             name: np.nanmean(own[name]) if np.isfinite(own[name]).any() else np.nan for name in ("least", "most", "iou")
         }
         row["rank_correlation"] = own["rank_correlation"].mean()
         rows.append(row | {"untrained": plain.mean(), "untrained_swapped": plain_swapped.mean()})
     return pd.DataFrame(rows)
-
-
-def _on_grid(
-    grids: Mapping[str, NDArray[np.float32]], first: str, second: str, swaps: Swaps
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return AR of each image on the grid, and the same after swaps."""
-    swapped = mask_grids.swapped_residual(grids[first], grids[second], *swaps)
-    return mask_grids.residual(grids[first], grids[second]), swapped
 
 
 def _kappa(grid: NDArray[np.float64], swapped: NDArray[np.float64], images: pd.DataFrame) -> dict[str, float]:
@@ -87,10 +80,10 @@ def _kappa(grid: NDArray[np.float64], swapped: NDArray[np.float64], images: pd.D
 def tests(table: pd.DataFrame, grids: Grids, trained: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """Return the tests of the claim that the architecture matters more than the initialisation, before and after training.
 
-    For `trained` and `untrained` networks: `gap`, the mean AR between architectures less that between seeds of one; `permanova`,
-    the share of the squared distances that the architecture explains; both with p over all groupings of the networks into groups of
-    such sizes, the smallest p that there is, and the number of groupings; `variance`, the shares of the masks' variance. Empty
-    unless there are two architectures or more with two seeds or more.
+    For `trained` and `untrained` networks, on the grid: `gap`, the mean AR between architectures less that between seeds of one;
+    `permanova`, the share of the squared distances that the architecture explains; both with p over all groupings of the networks
+    into groups of such sizes, the smallest p that there is, and the number of groupings; `variance`, the shares of the masks'
+    variance. Empty unless there are two architectures or more with two seeds or more.
     """
     networks = [network for network, _ in trained]
     names, seeds = [key(*one) for one in trained], pd.Series(networks).value_counts()
@@ -98,7 +91,7 @@ def tests(table: pd.DataFrame, grids: Grids, trained: Sequence[tuple[str, int]])
         return {"trained": {}, "untrained": {}}
     ways = pairings.groupings(pd.factorize(pd.Series(networks))[0])
     found = {}
-    for kind, column, grid in (("trained", "residual", "masks"), ("untrained", "untrained", "untrained")):
+    for kind, column, grid in (("trained", "residual_grid", "masks"), ("untrained", "untrained", "untrained")):
         distances = _matrix(table, column, names)
         gaps = pairings.gap(distances, ways)
         f, explained = pairings.permanova(distances, ways)

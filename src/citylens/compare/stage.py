@@ -9,7 +9,7 @@ number.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citylens.compare import pairs, residual
+from citylens.compare import mask_grids, pairs, residual
 from citylens.engine import map_shards
 from citylens.io import files, progress
 from citylens.io.logged import Logged
@@ -30,7 +30,7 @@ from citylens.stats.swaps import swapper
 EXPLAINED, REPORTS = Path("data/explain"), Path("reports/compare")
 SHARD = 128  # images
 COLUMNS = ["id", "city", "spot", "heading", "dead"]
-KINDS = ("masks", "untrained")
+KINDS = tuple(pairs.ON_GRID)
 Grids = dict[str, dict[str, np.ndarray]]
 
 
@@ -40,8 +40,10 @@ def run(settings: Settings) -> None:
     indexes = {name: files.read_table(EXPLAINED / name / "index.csv", COLUMNS) for name in names}
     images = next(iter(indexes.values()))
     values, grids = _values(names, len(images), settings)
-    swaps, places = _swaps(images, settings.compare.swaps)
-    table = pairs.means(images, indexes, values, grids, (swaps, places))
+    on_grid = _on_grid(grids, *_swaps(images, settings.compare.swaps), settings)
+    for pair, own in values.items():
+        own["swapped"] = on_grid[pair]["swapped"]
+    table = pairs.means(images, indexes, values, on_grid)
     with files.growing_table("data/compare/residuals.parquet") as append:
         for (first, second), own in values.items():
             dead = indexes[first]["dead"] | indexes[second]["dead"]
@@ -59,18 +61,40 @@ def _values(
     names: list[str], images: int, settings: Settings
 ) -> tuple[dict[tuple[str, str], dict[str, np.ndarray]], Grids]:
     """Return what is computed of each pair's masks at full size, each (N,), by pair; and all masks on the grid."""
-    parts, values = shards(images, SHARD), defaultdict[Any, dict[str, Any]](dict)
+    values = defaultdict[Any, dict[str, Any]](dict)
     grids = {kind: {name: files.scratch_array((images, masks.GRID**2), "float32") for name in names} for kind in KINDS}
-    with progress.bar("compare", images) as advance:
-        mapped = map_shards(_comparing, (names, settings), parts, settings.engine)
-        for part, (own, cells) in zip(parts, mapped, strict=True):
-            for pair, measures in own.items():
-                for name, found in measures.items():
-                    values[pair].setdefault(name, np.zeros(images))[part] = found
-            for kind, name in product(KINDS, names):
-                grids[kind][name][part] = cells[kind][name]
-            advance(part.stop - part.start)
+    for part, (own, cells) in _mapped("compare", _comparing, (names, settings), images, settings):
+        _fill(values, own, part, images)
+        for kind, name in product(KINDS, names):
+            grids[kind][name][part] = cells[kind][name]
     return values, grids
+
+
+def _on_grid(
+    grids: Grids, swaps: list[np.ndarray], places: np.ndarray, settings: Settings
+) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """Return AR of each pair's masks on the grid and after swaps, before and after training, each (N,), by pair."""
+    values = defaultdict[Any, dict[str, Any]](dict)
+    for part, own in _mapped("compare: chance", _swapping, (grids, swaps, places), len(places), settings):
+        _fill(values, own, part, len(places))
+    return values
+
+
+def _mapped(
+    title: str, start: Callable[..., Any], given: tuple[Any, ...], images: int, settings: Settings
+) -> Iterator[tuple[slice, Any]]:
+    parts = shards(images, SHARD)
+    with progress.bar(title, images) as advance:
+        for part, found in zip(parts, map_shards(start, given, parts, settings.engine), strict=True):
+            yield part, found
+            advance(part.stop - part.start)
+
+
+def _fill(values: dict[Any, dict[str, Any]], own: dict[Any, dict[str, np.ndarray]], part: slice, images: int) -> None:
+    """Put a shard's values of each pair into the arrays of all images."""
+    for pair, measures in own.items():
+        for name, found in measures.items():
+            values[pair].setdefault(name, np.zeros(images))[part] = found
 
 
 def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[Any, Any]]:
@@ -92,6 +116,25 @@ def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[
         return values, {"masks": cells, "untrained": plain}
 
     return compared
+
+
+def _swapping(
+    grids: Grids, swaps: list[np.ndarray], places: np.ndarray
+) -> Callable[[slice], dict[tuple[str, str], dict[str, np.ndarray]]]:
+    """Return a function from a shard to what `_on_grid` returns of it."""
+
+    def swapped(part: slice) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+        found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        for first, second in combinations(grids["masks"], 2):
+            own: dict[str, np.ndarray] = {}
+            for kind, (alone, exchanged) in pairs.ON_GRID.items():
+                one, other = grids[kind][first], grids[kind][second]
+                own[alone] = mask_grids.residual(one[part], other[part])
+                own[exchanged] = mask_grids.swapped_residual(one, other, swaps, places, part)
+            found[first, second] = own
+        return found
+
+    return swapped
 
 
 def _swaps(images: pd.DataFrame, count: int) -> tuple[list[np.ndarray], np.ndarray]:

@@ -95,5 +95,9 @@ def _colours() -> np.ndarray:
 
 
 def logged() -> Logged:
-    """Return how well neighbours agree, for each network, and the table of purities."""
-    return Logged(networks=files.read_json(SCORES), tables=(PURITY,), splits=("test",))
+    """Return how well neighbours agree and how pure their neighbourhoods are, for each network, and the table of purities."""
+    table = files.read_table(PURITY).query("of == 'masks'").set_index("network")["purity"].dropna()
+    scores = {
+        name: own | ({"purity": table[name]} if name in table else {}) for name, own in files.read_json(SCORES).items()
+    }
+    return Logged(networks=scores, tables=(PURITY,), splits=("test",))

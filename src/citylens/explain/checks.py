@@ -56,7 +56,7 @@ def similarity(first: Maps, second: Maps) -> NDArray[np.float64]:
     return (masks.ranks(first) * masks.ranks(second)).sum(axis=1)
 
 
-def hidden(images: torch.Tensor, weighted: Maps, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+def hidden(images: torch.Tensor, weighted: Maps, share: float, ties: Maps) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the images without the share of their pixels where the mask is strongest, and with these pixels alone.
 
     Hidden pixels show the blurred image, which keeps colours and leaves no objects.
@@ -64,10 +64,11 @@ def hidden(images: torch.Tensor, weighted: Maps, share: float) -> tuple[torch.Te
     Args:
         images: (N, 3, S, S) float32.
         weighted: (N, S, S) masks.
-        share: in [0, 1]; of S x S pixels, rounded. Among equal pixels those that come first count as stronger.
+        share: in [0, 1]; of S x S pixels, rounded.
+        ties: (N, S, S); among pixels of equal mask, such as those of mask 0, the higher ones count as stronger.
     """
     size = images.shape[-1]
-    order = np.argsort(-weighted.reshape(len(weighted), -1), axis=1, kind="stable")
+    order = np.lexsort((-ties.reshape(len(ties), -1), -weighted.reshape(len(weighted), -1)))
     strongest = np.zeros(order.shape, np.float32)
     np.put_along_axis(strongest, order[:, : round(share * size * size)], 1, axis=1)
     chosen = torch.from_numpy(strongest).view(-1, 1, size, size).to(images.device)
@@ -141,7 +142,7 @@ def curves(
         network: gives logits.
         images: (N, 3, S, S) float32, normalised.
         classes: (N,) int64, the class whose probability is followed.
-        orders: (N, S, S) masks by name.
+        orders: (N, S, S) masks by name; `random` is one of them, and decides among equal pixels of the others.
         at_once: images per batch.
 
     Returns:
@@ -150,7 +151,7 @@ def curves(
     rows = []
     for name, weighted in orders.items():
         for share in SHARES:
-            without, alone = hidden(images, weighted, share)
+            without, alone = hidden(images, weighted, share, orders["random"])
             found = {"deletion": _probabilities(network, without, classes, at_once)}
             found["insertion"] = _probabilities(network, alone, classes, at_once)
             rows.append(pd.DataFrame({"image": range(len(images)), "order": name, "share": share} | found))

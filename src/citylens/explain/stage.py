@@ -174,8 +174,8 @@ def logged(network: str, seed: int) -> Logged:
     index = files.read_table(EXPLAINED / name / "index.csv")
     numbers = {"explained_images": float(len(index)), "dead_masks": float(index["dead"].sum())}
     found = files.read_json(REPORTS / name / "checks.json")
-    numbers |= {"similar_all": found["similar_all"], "deletion_gain": found["deletion"]["gain swapped"]}
-    numbers |= {"insertion_gain": found["insertion"]["gain swapped"]}
+    numbers |= {name: found[name] for name in ("similar_all", "similar_swapped", "hires", "registered", "swapped")}
+    numbers |= {f"{kind}_gain": found[kind]["gain swapped"] for kind in ("deletion", "insertion")}
     return Logged(
         networks={name: numbers},
         tables=(REPORTS / name / "layers.csv", REPORTS / name / "curves.csv"),

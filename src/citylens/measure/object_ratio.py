@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citylens.nets.label_maps import OBJECTS
+from citylens.nets.masks import inside as is_inside
 
 THRESHOLDS = np.arange(1, 10) / 10
 """Thresholds of the table of R over thresholds."""
@@ -50,14 +51,16 @@ def sum_weights(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> NDArr
     return np.reshape(sums, (len(labels), OBJECTS + 1)).astype(np.float64)
 
 
-def count_thresholds(labels: NDArray[np.uint8], masks: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the pixels of each object whose mask is at least 0, .1, ... .9, all images together, (151, 10) int64."""
+def count_thresholds(
+    labels: NDArray[np.uint8], masks: NDArray[np.floating], how: str = "at least"
+) -> NDArray[np.int64]:
+    """Return the pixels of each object, and those whose mask is "at least" or "above" .1, ... .9, all images together, (151, 10) int64."""
     steps = len(THRESHOLDS) + 1
     counts = np.zeros((OBJECTS + 1) * steps, np.int64)
     for own, mask in zip(labels, masks, strict=True):
         reached = np.zeros(mask.shape, np.uint8)
         for threshold in THRESHOLDS:
-            reached += mask >= threshold
+            reached += is_inside(mask, threshold, how)
         counts += np.bincount(own.ravel().astype(np.intp) * steps + reached.ravel(), minlength=len(counts))
     return counts.reshape(OBJECTS + 1, steps)[:, ::-1].cumsum(axis=1)[:, ::-1]
 

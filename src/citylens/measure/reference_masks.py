@@ -11,7 +11,7 @@ def strongest(values: NDArray[np.floating], shares: NDArray[np.floating]) -> NDA
     """Return the region of each image's highest values that covers its share of the pixels, (N, H, W).
 
     Args:
-        values: (N, H, W); of equal values, those that come first in the image count as higher.
+        values: (N, H, W); which of equal values count as higher is drawn, the same in each run.
         shares: (N,) in [0, 1].
     """
     flat = values.reshape(len(values), -1)
@@ -20,7 +20,9 @@ def strongest(values: NDArray[np.floating], shares: NDArray[np.floating]) -> NDA
         if count:
             least = np.partition(own, len(own) - count)[len(own) - count]
             region[:] = own > least
-            region[np.flatnonzero(own == least)[: count - np.count_nonzero(region)]] = True
+            # The first of equal pixels would all lie at the top of the image, in the sky.
+            equal = np.random.default_rng(0).permutation(np.flatnonzero(own == least))
+            region[equal[: count - np.count_nonzero(region)]] = True
     return regions.reshape(values.shape)
 
 
@@ -34,7 +36,7 @@ def ranks(values: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def first(places: NDArray[np.int64], shares: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return what `strongest` returns for the values of which `ranks` gave the places, (N, H, W)."""
+    """Return what `strongest` returns for values of which `ranks` gave the places, where no two are equal, (N, H, W)."""
     size = places.shape[1] * places.shape[2]
     return places < _pixels(shares, size)[:, None, None]
 

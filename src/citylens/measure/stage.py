@@ -121,7 +121,9 @@ def _counting(settings: Settings) -> Callable[[slice], tables.Part]:
             cover[name] = masks.cells(regions["inside"])
             for city in index["city"][part].unique():
                 own = (index["city"][part] == city).to_numpy()
-                thresholds[city, name] = object_ratio.count_thresholds(labels[own], weighted[own])
+                thresholds[city, name] = object_ratio.count_thresholds(
+                    labels[own], weighted[own], settings.measure.explained
+                )
             rows.append(_rows(name, index[part], labels, regions, weighted))
         return tables.Part(part, cover, thresholds, pd.concat(rows, ignore_index=True))
 

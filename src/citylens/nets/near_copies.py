@@ -27,32 +27,43 @@ _BLOCK = 1 << 20  # pairs that are compared at a time
 _NONE = np.iinfo(np.int64).max
 
 
-def described(table: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.Series:
-    """Return a text for each image that has a near-copy in another split; it names both splits and the nearest copy's file.
+def hashed(table: pd.DataFrame, pixels: NDArray[np.uint8]) -> tuple[pd.DataFrame, NDArray[np.uint64]]:
+    """Return the rows whose image has a perceptual hash, and the hashes.
+
+    Args:
+        table: `row` is the image's place in `pixels`, or missing.
+        pixels: (N, size, size, 3) uint8, size >= 32; read one by one. Arrays of any other kind have no hashes.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+        return table.iloc[:0], np.zeros(0, np.uint64)
+    known = table[table["row"] < len(pixels)]
+    codes, flat = hashes(pixels[row] for row in known["row"].astype(int))
+    return known[~flat], codes[~flat]
+
+
+def described(table: pd.DataFrame, codes: NDArray[np.uint64], place: str) -> pd.Series:
+    """Return a text for each image that has a near-copy in another place; it names both places and the nearest copy's file.
 
     Two images with the same file do not count, because the contract has an expectation of its own for them.
 
     Args:
-        table: columns row, split, manifest_path, manifest_sha256; `row` is the image's place in `pixels`, or missing.
-        pixels: (N, size, size, 3) uint8, size >= 32; read one by one. Arrays of any other kind have no near-copies.
+        table: columns `place`, manifest_path, manifest_sha256.
+        codes: (N,) from `hashed`.
+        place: the column that says where an image is, such as its split or its city; missing for images that do not count.
 
     Returns:
         One text per row of the table, missing where there is no near-copy.
     """
     texts = pd.Series(None, index=table.index, dtype=object)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-        return texts
-    known = table[["row", "split", "manifest_path", "manifest_sha256"]].dropna()
-    known = known[known["row"] < len(pixels)]
-    codes, flat = hashes(pixels[row] for row in known["row"].astype(int))
-    known, codes = known[~flat], codes[~flat]
-    splits, files = (pd.factorize(known[name])[0] for name in ("split", "manifest_sha256"))
-    counts, nearest, bits = neighbours(codes, splits, files)
-    places, total = known["split"].to_numpy(), counts.sum() // 2
-    others = ("in " + known["split"] + ": " + known["manifest_path"]).to_numpy()
+    counted = table[[place, "manifest_path", "manifest_sha256"]].notna().all(axis=1).to_numpy()
+    table, codes = table[counted], codes[counted]
+    places, files = (pd.factorize(table[name])[0] for name in (place, "manifest_sha256"))
+    counts, nearest, bits = neighbours(codes, places, files)
+    names, total = table[place].to_numpy(), counts.sum() // 2
+    others = ("in " + table[place] + ": " + table["manifest_path"]).to_numpy()
     for row in np.flatnonzero(counts):
         other = f"{others[nearest[row]]} ({bits[row]} of {_BITS} bits differ)"
-        texts[known.index[row]] = f"here in {places[row]}; {other}; such pairs in all: {total}"
+        texts[table.index[row]] = f"here in {names[row]}; {other}; such pairs in all: {total}"
     return texts
 
 

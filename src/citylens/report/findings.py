@@ -10,11 +10,13 @@ from citylens.nets import paper
 from citylens.report import trust
 from citylens.report.results import (
     Results,
+    able_ratios,
     accuracies,
     explained_shares,
     kept_ratios,
     of_able,
     ratio_distances,
+    ratio_tests,
     residual_means,
 )
 
@@ -29,11 +31,15 @@ def findings(results: Results) -> list[tuple[str, Facts]]:
     known = [Facts(found, key=key) for key, found in results.neighbours.items() if "neighbour_agreement" in found]
     above = sum(found["neighbour_agreement"] > found["chance"] for found in known)
     checks = trust.checks(results)
+    agreement = next((check for check in checks if check["name"] == "image"), None)
+    # If masks agree no more than chance, no other finding on masks says much.
+    headline = agreement is not None and not agreement["shown"]
     chosen = {check["city"]: check for check in checks if check["name"] == "objects"}
     clusters = next((check for check in checks if check["name"] == "clusters"), None)
-    found = [
+    found: list[tuple[str, Facts | None]] = [
+        *([("agreement", agreement)] if headline else []),
         ("accuracy", {"runs": runs.to_dict("records"), "left_out": len(results.able) < len(results.keys)}),
-        *(("agreement", check) for check in checks if check["name"] == "image"),
+        *([] if headline else [("agreement", agreement)]),
         ("residual", residual(results)),
         ("distance", distance(results)),
         *(("objects", objects(results, city) | {"chosen": chosen.get(city)}) for city in results.cities),
@@ -50,7 +56,8 @@ def residual(results: Results) -> Facts:
     known = np.isfinite([means["architecture_alive"], means["retrained_alive"]]).all()
     facts: Facts = {kind: [pair for pair in pairs if pair["kind"] == kind] for kind in ("architecture", "retrained")}
     some_dead = any(pair["dead"] for pair in pairs)
-    facts |= {"means": means, "dead": bool(known and some_dead), "all_pairs": len(results.all_pairs)}
+    facts |= {"means": means, "dead": bool(known and some_dead), "all_pairs": len(of_able(results, results.all_pairs))}
+    facts |= {"every": residual_means(results, every=True), "left_out": len(results.able) < len(results.keys)}
     return facts | {"test": results.tests["trained"].get("gap"), "sure": trust.SURE}
 
 
@@ -59,7 +66,8 @@ def distance(results: Results) -> Facts | None:
     found, means = ratio_distances(results), residual_means(results)
     if not np.isfinite(list(found.values())).all():
         return None
-    return found | {"masks_agree": means["architecture"] > means["retrained"]}
+    tests = ratio_tests(results)
+    return found | {"masks_agree": means["architecture"] > means["retrained"], "tests": tests, "sure": trust.SURE}
 
 
 def objects(results: Results, city: str) -> Facts:
@@ -72,14 +80,14 @@ def objects(results: Results, city: str) -> Facts:
 
 
 def depth(results: Results) -> Facts | None:
-    """Return for how many objects R of both deep networks is above R of both shallow ones; None if a network is missing.
+    """Return for how many objects R of both deep networks is above R of both shallow ones; None if a network is missing or not able.
 
     Source: the paper's remark on figure 5 (b).
     """
-    if not {*paper.DEEP, *paper.SHALLOW} <= set(results.settings.study.networks):
+    kept = able_ratios(results).query("kept == 1")
+    if not {*paper.DEEP, *paper.SHALLOW} <= set(kept["network"]):
         return None
-    kept = results.ratios[results.ratios["kept"] == 1]
     means = kept.pivot_table(index=["city", "object"], columns="network", values="ratio")
     higher = means[list(paper.DEEP)].min(axis=1) > means[list(paper.SHALLOW)].max(axis=1)
     cities = [(city, int(own.sum()), len(own)) for city, own in higher.groupby(level="city")]
-    return {"all": bool(higher.all()), "some": bool(higher.any()), "cities": cities}
+    return {"higher": int(higher.sum()), "kept": len(higher), "cities": cities}

@@ -52,6 +52,7 @@ def read_results(settings: Settings) -> Results:
         pairs=files.read_table("reports/compare/residual.csv", ["pair", "kind", "residual", "kappa", "paper"]),
         all_pairs=files.read_table("reports/compare/all_pairs.csv", ["first", "second", "kind", "residual", "kappa"]),
         tests=files.read_json("reports/compare/tests.json"),
+        map_sides=of_each(lambda path: files.open_array(path).shape[1], "data/explain/{}/masks.npy"),
         mask_checks=of_each(files.read_json, "reports/explain/{}/checks.json"),
         probes=files.read_json("reports/validate/probes.json"),
         purity=files.read_table("reports/embed/purity.csv", ["network", "of", "purity", "chance", "p"]),

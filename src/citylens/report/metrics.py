@@ -44,6 +44,7 @@ def metric_table(results: Results) -> pd.DataFrame:
         _of_runs("explained area", {key: results.explained_area[key] for key in keys}),
         *_residuals(results.all_pairs, keys),
         _ratios("lift", results.ratios.assign(ratio=results.ratios["lift"]), ["city"]),
+        _ratios("z", results.ratios.assign(ratio=results.ratios["z"].abs()), ["city"]),
         _of_runs("dead masks", results.dead),
         _of_runs("neighbour agreement", agreements),
         _counts(results),

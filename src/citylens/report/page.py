@@ -21,7 +21,7 @@ from citylens.report.trust import QUESTIONS, checks
 from citylens.settings.schema import Settings
 
 COMMONEST = 15
-SECTIONS = ("study", "acquire", "prepare", "train", "explain", "segment", "measure", "embed", "report")
+SECTIONS = ("study", "acquire", "prepare", "train", "explain", "segment", "measure", "compare", "embed", "report")
 SEGMENTERS = ("onnx", "csail", "transformers")
 NONE = "\N{EN DASH}"
 SHARPNESS = 1.5
@@ -141,6 +141,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "plain": _plain}
+    environment.filters |= {"percent": _percent, "decimals": _decimals}
     environment.filters |= {"trained_name": trained_name, "object_name": object_name, "network_title": network_title}
     environment.globals["paper"] = paper
     return environment
@@ -149,6 +150,16 @@ def _environment() -> jinja2.Environment:
 def _number(value: float | None, form: str) -> str:
     """Return the number in a format of Python's, or a dash if it is missing."""
     return NONE if value is None or value != value else f"{value:{form}}"
+
+
+def _percent(width: float) -> str:
+    """Return the format of a percentage whose interval is so wide: two digits, and more if the interval is narrow."""
+    return ".0%" if not width < 0.02 else ".1%" if not width < 0.002 else ".2%"
+
+
+def _decimals(width: float) -> str:
+    """Return the format of a number in [0, 1] whose interval is so wide."""
+    return ".2f" if not width < 0.01 else ".3f"
 
 
 def _plain(value: object) -> str:

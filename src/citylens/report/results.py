@@ -13,6 +13,7 @@ import pandas as pd
 from citylens.nets.names import key, split_key
 from citylens.nets.paper import ACCURACIES
 from citylens.settings.schema import Settings
+from citylens.stats import pairings
 from citylens.stats.intervals import share_interval
 
 
@@ -40,6 +41,7 @@ class Results:
         pairs: the rows of table 2.
         all_pairs: AR of every two trained networks.
         tests: whether the architecture is what matters, for the `trained` and the `untrained` networks.
+        map_sides: cells per side of the maps.
         mask_checks: what `explain` found of single masks.
         probes: how well traits that say little about a city tell the cities apart: accuracy, low, high by name.
         purity: of masks, mask areas, masks before training (by network) and of mean colours: purity, chance, p.
@@ -64,6 +66,7 @@ class Results:
     pairs: pd.DataFrame
     all_pairs: pd.DataFrame
     tests: Mapping[str, Any]
+    map_sides: Mapping[str, int]
     mask_checks: Mapping[str, Mapping[str, Any]]
     probes: Mapping[str, Any]
     purity: pd.DataFrame
@@ -135,18 +138,19 @@ def explained_shares(results: Results) -> dict[str, float]:
 
     Each object would have this R if the explanations ignored objects.
     """
-    pixels = _able_ratios(results).groupby(["city", "network", "seed"])[["inside", "total"]].sum()
+    pixels = able_ratios(results).groupby(["city", "network", "seed"])[["inside", "total"]].sum()
     shares = (pixels["inside"] / pixels["total"]).unstack("city").reindex(columns=list(results.cities))
     return {str(city): float(mean) for city, mean in shares.mean().items()}
 
 
-def _able_ratios(results: Results) -> pd.DataFrame:
+def able_ratios(results: Results) -> pd.DataFrame:
+    """Return R of the able networks."""
     return results.ratios[[key(*trained) in results.able for trained in results.ratios[["network", "seed"]].to_numpy()]]
 
 
 def kept_ratios(results: Results) -> pd.DataFrame:
     """Return R of each city's kept objects, mean over the able networks. Columns: city, object, ratio, highest first."""
-    ratios = _able_ratios(results)
+    ratios = able_ratios(results)
     kept = ratios[ratios["kept"] == 1]
     means = kept.groupby(["city", "object"], as_index=False)["ratio"].mean().dropna()
     return means.sort_values("ratio", ascending=False, kind="stable", ignore_index=True)
@@ -164,15 +168,40 @@ def ratio_distances(results: Results) -> dict[str, float]:
     return {kind: float(distances[pairs["kind"] == kind].mean()) for kind in ("architecture", "initialisation")}
 
 
-def residual_means(results: Results) -> dict[str, float]:
-    """Return the mean AR of table 2's rows, with and without dead masks, and of all pairs, of able networks; NaN without a pair."""
+def ratio_tests(results: Results) -> dict[str, float]:
+    """Return p of the claim that R differs more between architectures than between seeds, over all groupings of the able networks.
+
+    Returns:
+        `R`, and `R less chance`, without what the usual places of objects give; empty unless there are two architectures or more with
+        two seeds or more.
+    """
+    networks = pd.Series([split_key(name)[0] for name in results.able])
+    if networks.nunique() < 2 or networks.value_counts().min() < 2:
+        return {}
+    kept = able_ratios(results).query("kept == 1")
+    kept = kept.assign(key=kept["network"] + "-" + kept["seed"].astype(str), beyond=kept["ratio"] - kept["chance"])
+    ways, found = pairings.groupings(pd.factorize(networks)[0]), {}
+    for name, column in (("R", "ratio"), ("R less chance", "beyond")):
+        wide = kept.pivot(index=["city", "object"], columns="key", values=column)[results.able]
+        distances = np.array([[(wide[one] - wide[other]).abs().mean() for other in wide] for one in wide])
+        if np.isfinite(distances).all():
+            found[name] = pairings.p_value(pairings.gap(distances, ways))
+    return found
+
+
+def residual_means(results: Results, *, every: bool = False) -> dict[str, float]:
+    """Return the mean AR of table 2's rows, with and without dead masks, and of all pairs; NaN without a pair.
+
+    Args:
+        every: of all networks; by default of the able ones.
+    """
     found: dict[str, float] = {}
-    table2, all_pairs = (of_able(results, pairs) for pairs in (results.pairs, results.all_pairs))
+    table2, all_pairs = (pairs if every else of_able(results, pairs) for pairs in (results.pairs, results.all_pairs))
     for kind, other in (("architecture", "architecture"), ("retrained", "initialisation")):
         rows = table2[table2["kind"] == kind]
-        every = all_pairs[all_pairs["kind"] == other]
+        others = all_pairs[all_pairs["kind"] == other]
         found |= {kind: float(rows["residual"].mean()), f"{kind}_alive": float(rows["residual_alive"].mean())}
-        found[f"{other}_all_pairs"] = float(every["residual"].mean())
+        found[f"{other}_all_pairs"] = float(others["residual"].mean())
     return found
 
 
@@ -205,7 +234,7 @@ def chance_scores(results: Results) -> dict[str, float]:
         `kappa`, mean over pairs of architectures; `lift` and `z`, means over kept objects, cities and networks (of z, the absolute
         value); `p architecture`, of the claim that the architecture matters more than the initialisation.
     """
-    pairs, ratios = of_able(results, results.all_pairs), _able_ratios(results)
+    pairs, ratios = of_able(results, results.all_pairs), able_ratios(results)
     kept = ratios[ratios["kept"] == 1]
     found = {"kappa": pairs.loc[pairs["kind"] == "architecture", "kappa"].mean()}
     found |= {"lift": kept["lift"].mean(), "z": kept["z"].abs().mean()}

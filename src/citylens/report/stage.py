@@ -45,6 +45,7 @@ def run(settings: Settings) -> None:
         files.write_json(folder / "scores.json", scores)
         files.write_json(folder / "summary.json", _summary(scores))
         files.write_json(folder / "findings.json", {"findings": found})
+        files.write_json(folder / "trust.json", {"checks": page.records(pd.DataFrame(page.rendered_checks(results)))})
     files.write_text(PAGE, page.html(results, found, pictures))
 
 

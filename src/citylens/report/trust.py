@@ -13,6 +13,9 @@ from citylens.report.results import Results, accuracies, of_able
 SURE = 0.05
 """The largest p, or share of false discoveries, of what counts as shown."""
 
+NEAR = 0.5
+"""The share of what networks gain over always naming the largest city from which a shortcut that gains as much is warned of."""
+
 STRONG = 0.5
 """A correlation from which R is called much like another number."""
 
@@ -60,7 +63,9 @@ def _shortcuts(results: Results) -> Check | None:
     table = accuracies(results)
     beyond = int((table["low"] > probes[best]["accuracy"]).sum())
     value, chance = float(table["accuracy"].mean()), float(probes[best]["accuracy"])
-    extent = {"best": best, "beyond": beyond, "networks": len(table)}
+    largest = float(table["majority_accuracy"].iloc[0])
+    gain = (chance - largest) / (value - largest) if value > largest else 1.0
+    extent = {"best": best, "beyond": beyond, "networks": len(table), "gain": gain, "near": gain > NEAR}
     extent |= {"others": {name: found["accuracy"] for name, found in probes.items() if name != best}}
     return {"name": "shortcuts", "value": value, "chance": chance, "shown": beyond > len(table) / 2} | extent
 
@@ -166,6 +171,7 @@ def _objects(results: Results) -> list[Check]:
         most = [str(name) for name in above[above > 0.5].index]
         value, chance = float(own["ratio"].mean()), float(own["chance"].mean())
         extent = {"city": city, "most": most, "sure": len(sure), "rows": len(own), "objects": len(networks)}
+        extent["networks"] = int(networks.max())
         rows.append({"name": "objects", "value": value, "chance": chance, "shown": bool(most)} | extent)
     return rows
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from citylens.errors import InputError
 from citylens.io.texts import label
 from citylens.nets import checkpoints, networks
+from citylens.nets.label_maps import OBJECTS
 from citylens.segment.object_names import short_names
 from citylens.segment.parser import Parser, upsampled
 from citylens.settings.schema import Segment
@@ -37,8 +38,10 @@ def open_parser(plan: Segment) -> Parser:
     classes = {int(number): label(str(name), where) for number, name in model.config.id2label.items()}
     if {*classes} != {*range(len(classes))}:
         raise InputError(f"{where}: id2label names the classes {[*classes][:5]}, ...; allowed: 0, 1, 2 and so on")
-    if len(classes) > 255:
-        raise InputError(f"segment.transformers: {plan.transformers.checkpoint}: {len(classes)} classes; allowed: 255")
+    if len(classes) > OBJECTS:
+        raise InputError(
+            f"segment.transformers: {plan.transformers.checkpoint}: {len(classes)} classes; allowed: {OBJECTS}"
+        )
     names = short_names({number + 1: name.replace(",", ";") for number, name in classes.items()})
 
     def parse(images: list[NDArray[np.uint8]]) -> torch.Tensor:

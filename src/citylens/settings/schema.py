@@ -128,7 +128,8 @@ class Dataset:
 class Acquire:
     """Where the images come from, the largest image to decode, in megapixels, and how label maps lie on photographs.
 
-    A label map belongs to the pixels of its photograph as they are shown, turned upright by EXIF, or as they are stored.
+    A label map belongs to the pixels of its photograph as they are shown, turned upright by EXIF, or as they are stored. `traits` are
+    further columns of a manifest that should not tell cities apart, such as the season.
     """
 
     source: Literal["render", "folder", "manifest", "datasets"]
@@ -139,8 +140,14 @@ class Acquire:
     max_megapixels: Annotated[float, within(0.01, 178)]
     render: Rendered
     labels_orientation: Literal["shown", "stored"] = "shown"
+    traits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "traits", tuple(alike(name) for name in self.traits))
+        if self.traits and self.source != "manifest":
+            raise InputError(
+                f"params.yaml: acquire.traits: source {self.source} has no such columns; allowed: [], or source manifest"
+            )
         object.__setattr__(self, "cities", tuple(label(city, "params.yaml: acquire.cities") for city in self.cities))
         cities = [dataset.city for dataset in self.datasets]
         if self.source == "datasets" and not (len(cities) > 1 and _differ([*map(alike, cities)])):

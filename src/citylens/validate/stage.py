@@ -57,7 +57,7 @@ def run(settings: Settings, data: str) -> None:
     if faults:
         raise InputError("\n".join(faults))
     if data == "splits":
-        files.write_json(PROBES, _probed())
+        files.write_json(PROBES, _probed(settings))
     for verdict in verdicts:
         _write_pages(DOCS, verdict)
         files.write_json(REPORTS / f"{verdict.suite}.json", verdict.as_json())
@@ -103,7 +103,9 @@ def _splits(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
     shares = dict(zip(SPLITS, settings.prepare.shares, strict=True))
     size, by_spot = settings.prepare.size, settings.prepare.split != "random"
     table = facts.split_facts(_index(), _manifest(), pixels, shares, by_spot=by_spot)
-    near = near_copies.described(table.assign(split=table["used_split"]), pixels)
+    copies = near_copies.hashed(table, pixels)
+    near, elsewhere = (near_copies.described(*copies, place).reindex(table.index) for place in ("used_split", "city"))
+    table["near_copy_city"] = elsewhere
     none = pd.Series(None, index=table.index, dtype=object)
     # A random split is known to have views of one place in two splits.
     table["near_copy"], table["near_copy_random"] = (none, near) if settings.prepare.split == "random" else (near, none)
@@ -115,15 +117,16 @@ def _splits(settings: Settings) -> tuple[pd.DataFrame, dict[str, Any]]:
     }
 
 
-def _probed() -> dict[str, Any]:
+def _probed(settings: Settings) -> dict[str, Any]:
     """Return the probes of splits that meet their contract."""
     from citylens.validate import probes  # Its libraries take a second to import, which the other suites save.
 
     index, pixels = _index(), files.open_array(PREPARED / "images.npy")
     index = index[index["split"].isin(("training", "test"))]
-    sizes = _manifest().set_index("id").loc[index["id"], ["path", "width", "height", "codec"]]
+    sizes = _manifest().set_index("id").loc[index["id"]]
     sizes["bytes"] = [_bytes(ACQUIRED / path) for path in sizes["path"]]
     traits = {"file": probes.file_traits(sizes)} | probes.pixel_traits(pixels[row] for row in index.index)
+    traits |= {f"column {name}": probes.column_traits(sizes[name]) for name in settings.acquire.traits}
     return probes.probed(index, traits)
 
 

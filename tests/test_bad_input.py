@@ -325,13 +325,6 @@ def test_columns_that_should_not_tell_cities_apart_go_with_the_images(
     assert status == 1 and "acquire.traits: source folder has no such columns" in error
 
 
-def test_markup_in_a_spot_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = two_cities(project / "photos")
-    picture(root / "a" / "<script>alert(1)<" / "script>.png")
-    status, error = acquire(root, "folder", capsys)
-    assert status == 1 and "has a character of HTML; allowed: no < and no >" in error
-
-
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -79,6 +79,27 @@ def test_strongest_pixels_are_hidden_and_shown() -> None:
     assert checks.area(np.array(checks.SHARES)) == pytest.approx(0.5)
 
 
+def test_curves_are_those_of_a_loop_over_pixels() -> None:
+    """One image, a network that adds up pixels, and the order of pixels by hand."""
+    size, generator = 6, np.random.default_rng(0)
+    images = torch.from_numpy(generator.random((1, 3, size, size), np.float32))
+    order = generator.permutation(size * size)
+    weighted = np.empty((1, size, size), np.float32)
+    weighted.ravel()[order] = np.arange(size * size, 0, -1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, 2)).eval()
+    table = checks.curves(network, images, torch.tensor([1]), {"own": weighted, "random": weighted}, at_once=1)
+    blurred = checks._blurred(images)
+    for share in checks.SHARES:
+        found = {"deletion": images.clone(), "insertion": blurred.clone()}
+        for pixel in order[: round(share * size * size)]:
+            row, column = divmod(int(pixel), size)
+            found["deletion"][0, :, row, column] = blurred[0, :, row, column]
+            found["insertion"][0, :, row, column] = images[0, :, row, column]
+        (own,) = table[(table["order"] == "own") & (table["share"] == share)].to_dict("records")
+        for kind, image in found.items():
+            assert own[kind] == pytest.approx(float(torch.softmax(network(image), 1)[0, 1].detach()), abs=1e-6)
+
+
 class Brightest(nn.Module):
     """Looks at the brightest pixel alone."""
 

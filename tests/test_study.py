@@ -134,3 +134,17 @@ def test_a_failing_validation_stops_and_what_was_there_stays(study: Clone) -> No
     assert {path: md5s.of(study.folder / path) for path in before} == before
     study.run("citylens", "use", "smoke")
     assert study.ran(study.run("dvc", "repro")) == []
+
+
+def test_check_says_that_a_lock_is_cut_or_has_marks_of_a_conflict(study: Clone, tmp_path: Path) -> None:
+    clone = study.copy(tmp_path / "cut")
+    lock = clone.folder / "dvc.lock"
+    whole = lock.read_text()
+    clone.run("git", "add", "-f", "dvc.lock")
+    clone.run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "results")
+    lock.write_text(whole[: whole.index("  segment:")])
+    said = clone.run("citylens", "check")
+    assert "check: dvc.lock lacks " in said and "segment" in said and "git checkout" in said
+    lock.write_text(f"<<<<<<< HEAD\n{whole}=======\n{whole}>>>>>>> other\n")
+    said = clone.run("citylens", "check", status=1)
+    assert "dvc.lock" in said and "line 1" in said and "conflict" in said

@@ -14,7 +14,7 @@ from citylens.errors import InputError
 from citylens.io import limits
 from citylens.io.files import reading
 from citylens.io.images import ENDINGS
-from citylens.io.texts import alike, check_different, label, normal, plain, printable, shown
+from citylens.io.texts import alike, check_different, label, normal, printable, shown
 
 REQUIRED = ("path", "city")
 OPTIONAL = ("spot", "labels", "heading", "pitch", "lat", "lon")
@@ -261,7 +261,6 @@ def choose_cities(photographs: Sequence[Photograph], cities: Sequence[str]) -> l
 
 
 def _normal(photograph: Photograph, city: str) -> Photograph:
-    plain(photograph.spot, f"{photograph.path}: spot")
     if city == photograph.city and photograph.spot.isascii():
         return photograph
     return replace(photograph, city=city, spot=normal(photograph.spot))

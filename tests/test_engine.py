@@ -369,41 +369,6 @@ def test_a_head_that_is_gone_is_said() -> None:
     assert "the same command goes on when a cluster is there" in done.stderr, done.stderr[-3000:]
 
 
-TRAINING_LOSES_ITS_HEAD = """
-import pytest
-from dataclasses import replace
-from ray.cluster_utils import Cluster
-import test_engine
-from clones import Clone
-
-cluster = Cluster(initialize_head=True, head_node_args=test_engine.ROOM | {"num_cpus": 1})
-
-def lose(number, values):
-    print("epoch", number, flush=True)
-    if number == 1:
-        cluster.head_node.kill_gcs_server()
-
-with pytest.MonkeyPatch.context() as monkeypatch:
-    plan = replace(test_engine.RAY, workers=1, address=cluster.address)
-    test_engine.trained(Clone.at(test_engine.Path.cwd()), plan, monkeypatch, lose)
-"""
-
-
-@pytest.mark.integration
-def test_a_training_that_loses_its_head_says_so_and_works_later(
-    place: Clone, trained_alone: tuple[bytes, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clone = place.copy(tmp_path / "headless")
-    done = subprocess.run(
-        [sys.executable, "-c", TRAINING_LOSES_ITS_HEAD], cwd=clone.folder, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode != 0
-    assert "the same command goes on when a cluster is there" in done.stderr, done.stderr[-3000:]
-    assert "epoch 1" in done.stdout
-    weights, _ = trained(clone, replace(RAY, workers=1), monkeypatch)
-    assert weights == trained_alone[0]
-
-
 @pytest.mark.integration
 def test_what_a_cluster_has_no_room_for_is_said(place: Clone, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself would wait for ever."""

@@ -92,11 +92,11 @@ def bomb(path: Path) -> None:
             lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(60)),
             "HEIC, whatever its name ends with; convert it; allowed: JPEG",
         ),
-        (lambda path: Image.new("L", (8, 6)).save(path, "GIF"), "GIF, whatever its name ends with"),
+        (lambda path: path.write_bytes(b"8BPS" + bytes(64)), "a Photoshop file, whatever its name ends with"),
         (bomb, "megapixels"),
         (lambda path: path.unlink(), "no such file"),
     ],
-    ids=["truncated", "zero bytes", "text", "HEIC", "GIF", "10,000 x 30,000 px", "missing"],
+    ids=["truncated", "zero bytes", "text", "HEIC", "Photoshop", "10,000 x 30,000 px", "missing"],
 )
 def test_a_spoilt_image_is_named(tmp_path: Path, spoil: Callable[[Path], object], said: str) -> None:
     path = picture(tmp_path / "street.png")
@@ -192,9 +192,12 @@ def test_a_colour_label_map_is_refused(tmp_path: Path) -> None:
         ("tif", {}, ""),
         ("tif", {"compression": "tiff_lzw"}, ""),
         ("tif", {"compression": "tiff_adobe_deflate"}, ""),
-        ("tif", {"compression": "jpeg"}, "a label map as TIFF jpeg, which changes labels at edges"),
-        ("jpg", {"quality": 100}, "a label map as JPEG, which changes labels at edges; allowed: PNG, BMP, or TIFF"),
-        ("webp", {"quality": 90}, "a label map as WEBP, which changes labels at edges"),
+        ("tif", {"compression": "jpeg"}, "a label map as TIFF jpeg, which may change labels"),
+        ("jpg", {"quality": 100}, "a label map as JPEG, which may change labels; allowed: PNG, BMP, or TIFF"),
+        ("webp", {"quality": 90}, "a label map as WEBP, which may change labels"),
+        ("gif", {}, "a label map as GIF, which may change labels"),
+        ("pgm", {}, "a label map as PPM, which may change labels"),
+        ("jp2", {}, "a label map as JPEG2000, which may change labels"),
     ],
 )
 def test_label_maps_are_read_from_formats_that_change_no_pixel(
@@ -598,6 +601,12 @@ def test_every_profile_is_allowed(profile: str) -> None:
     ("key", "value", "said"),
     [
         ("train.epochs", 0, "train.epochs is 0; allowed: 1 to 10000"),
+        (
+            "train.learning_rates",
+            {"vgg16": 0.1},
+            "train.learning_rates is {'vgg16': 0.1}; allowed: a value for each of some of vgg11",
+        ),
+        ("train.learning_rates", {"vgg11": 2}, "train.learning_rates.vgg11 is 2.0; allowed: 1e-08 to 1"),
         ("train.learning_rate", "fast", "train.learning_rate is 'fast'; allowed: a number"),
         ("train.epochs", True, "train.epochs is True; allowed: a whole number"),
         ("measure.threshold", 1.5, "measure.threshold is 1.5; allowed: 0 to 1"),

@@ -58,8 +58,18 @@ def blocks(images: int, seed: int, size: int = 96) -> NDArray[np.uint8]:
     return np.kron(cells, np.ones((size // 4, size // 4), np.uint8))
 
 
-def test_the_grid_gives_r_as_the_pixels_do() -> None:
-    weighted, labels = smooth(40, 0), blocks(40, 1)
+def poles(images: int, seed: int, size: int = 96) -> NDArray[np.uint8]:
+    """Label maps of objects 2 pixels wide, in no step with the grid's cells, which are 6 wide."""
+    labels, generator = np.zeros((images, size, size), np.uint8), np.random.default_rng(seed)
+    for image, label in np.ndindex(images, 9):
+        left = generator.integers(0, size - 2)
+        labels[image, :, left : left + 2] = label % 3 + 1
+    return labels
+
+
+@pytest.mark.parametrize("side", [4, 13, 24])
+def test_the_grid_gives_r_as_the_pixels_do(side: int) -> None:
+    weighted, labels = smooth(144, 0, side), poles(144, 1)
     counts = object_ratio.count_regions(labels, {"inside": weighted >= 0.5})
     inside, total = (counts[name].sum(axis=0) for name in ("inside", "total"))
     where = chance.objects(labels)
@@ -185,12 +195,29 @@ def test_rank_correlation_is_spearmans() -> None:
 
 def test_variance_goes_where_it_comes_from() -> None:
     generator = np.random.default_rng(0)
-    image = generator.normal(size=(50, 256)).astype(np.float32)
-    grids = {(network, seed): image + 3 * (network == "a") for network in ("a", "b") for seed in (0, 1)}
+    spreads = 1.0, 2.0, 0.5, 0.8, 0.6
+    image, architecture, seed, both, rest = (
+        spread * generator.normal(size=size).astype(np.float32)
+        for spread, size in zip(
+            spreads,
+            [(50, 256), (120, 1, 1), (120, 3, 1, 1), (120, 50, 256), (120, 3, 50, 256)],
+            strict=True,
+        )
+    )
+    grids = {
+        (str(one), two): image + architecture[one] + seed[one, two] + both[one] + rest[one, two]
+        for one in range(120)
+        for two in range(3)
+    }
     shares = mask_grids.variance_shares(grids)
-    assert sum(shares.values()) == pytest.approx(1) and shares["image"] == pytest.approx(1 / (1 + 1.5**2), abs=0.02)
-    assert shares["architecture"] == pytest.approx(1.5**2 / (1 + 1.5**2), abs=0.02)
-    assert max(abs(shares[name]) for name in ("seed", "architecture x image", "rest")) < 1e-6
+    wanted = np.square([image.std(), architecture.std(ddof=1), seed.std(), both.std(), rest.std()])
+    np.testing.assert_allclose(list(shares.values()), wanted / wanted.sum(), atol=0.01)
+
+
+@pytest.mark.parametrize(("networks", "seeds"), [(1, 2), (2, 1)])
+def test_variance_of_one_architecture_or_one_seed_has_no_components(networks: int, seeds: int) -> None:
+    grids = {(str(one), two): np.eye(256, dtype=np.float32)[:9] for one in range(networks) for two in range(seeds)}
+    assert np.isnan(list(mask_grids.variance_shares(grids).values())).all()
 
 
 @pytest.mark.parametrize(

@@ -615,7 +615,7 @@ def test_one_label_map_for_several_images_is_warned_of(
 def test_a_label_map_as_jpeg_is_refused(study: Path, plan: Settings) -> None:
     path = Path("data/acquire/labels/east/1.png")
     Image.open(path).save(path, "JPEG", quality=100)
-    said = "a label map as JPEG, which changes labels at edges; allowed: PNG, BMP, or TIFF"
+    said = "a label map as JPEG, which may change labels; allowed: PNG, BMP, or TIFF"
     refused(
         plan, "images", '"every label map decodes"', f"1 of 20 rows; first: images/east/1.jpg (labels_decode: {said}"
     )

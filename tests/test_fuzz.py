@@ -258,6 +258,9 @@ READERS = [
     Reader("photo.tif", lambda: pictures("TIFF"), _picture),
     Reader("photo.webp", lambda: pictures("WEBP"), _picture),
     Reader("photo.bmp", lambda: pictures("BMP"), _picture),
+    Reader("photo.gif", lambda: pictures("GIF", "P"), _picture),
+    Reader("photo.ppm", lambda: pictures("PPM"), _picture),
+    Reader("photo.jp2", lambda: pictures("JPEG2000"), _picture),
 ]
 
 

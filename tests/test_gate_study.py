@@ -14,6 +14,7 @@ import configured
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from clones import Clone
 
@@ -24,6 +25,7 @@ from citylens.explain import grad_cam
 from citylens.explain import stage as explain
 from citylens.io import files, md5s
 from citylens.measure import stage as measure
+from citylens.nets import checkpoints
 from citylens.nets.names import key
 from citylens.report import metrics
 from citylens.report.inputs import read_results
@@ -112,6 +114,14 @@ def test_a_docstring_and_other_formatting_are_green(study: Clone) -> None:
     edit(study, "src/citylens/measure/object_ratio.py", "where=total > 0)\n", "where=(\n        total > 0\n    ))\n")
     study.reproduce()
     assert set(gate(study, 0).values()) == {"ok"}
+
+
+def test_images_rendered_on_another_processor_are_compared(study: Clone) -> None:
+    older = {"OPENCV_CPU_DISABLE": "AVX2,AVX512-SKX", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
+    study.run("dvc", "repro", "--force", "--single-item", "acquire", **older)
+    study.reproduce()
+    verdicts = gate(study, 0)
+    assert "regression" not in verdicts.values()
 
 
 def test_code_that_has_not_run_yet_is_not_passed(study: Clone) -> None:
@@ -233,6 +243,33 @@ def squared(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(residual, "residual", lambda one, other: ((one - other) ** 2).mean(axis=(1, 2), dtype=np.float64))
 
 
+def other_images(patch: pytest.MonkeyPatch) -> None:
+    """Give each image the mask of another one of its batch, in every network the same."""
+    known = grad_cam.grad_cam
+    patch.setattr(grad_cam, "grad_cam", lambda *parts: ((found := known(*parts))[0].roll(6, 0), found[1]))
+
+
+def other_order(patch: pytest.MonkeyPatch) -> None:
+    """Give each image the mask of another one of its batch, in each architecture another one."""
+    known = grad_cam.grad_cam
+
+    def moved(*parts: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        maps, logits = known(*parts)
+        return maps.roll(maps.shape[-1], 0), logits
+
+    patch.setattr(grad_cam, "grad_cam", moved)
+
+
+def other_twin(patch: pytest.MonkeyPatch) -> None:
+    """Take, with the second seed, each architecture for the other one."""
+    known, swapped = checkpoints.load_network, {"resnet18-1": "simpler-1", "simpler-1": "resnet18-1"}
+
+    def load(path: Path) -> Any:
+        return known(path.parent.parent / swapped.get(path.parent.name, path.parent.name) / path.name)
+
+    patch.setattr(checkpoints, "load_network", load)
+
+
 @pytest.mark.parametrize(
     ("first", "changes", "spoil", "named"),
     [
@@ -241,12 +278,32 @@ def squared(patch: pytest.MonkeyPatch) -> None:
         ("train", {}, halved, "first training loss"),
         ("measure", {}, fewer_images, "images compared"),
         ("train", {"train": {"epochs": 2}}, None, "last training loss"),
+        ("train", {"train": {"labels": "shuffled"}}, None, "above largest city of resnet18"),
         ("explain", {}, other_class, "explained area"),
+        ("explain", {}, other_images, "lift alder"),
+        ("explain", {}, other_order, "kappa architecture"),
+        ("explain", {}, other_twin, "AR order"),
+        ("explain", {}, other_twin, "AR gap"),
         ("measure", {}, squared, "AR architecture"),
         ("measure", {"measure": {"threshold": 0.4}}, None, "mean R alder"),
         ("measure", {"measure": {"min_pixels": 1500}}, None, "objects alder"),
     ],
-    ids=["rate", "labels", "half", "AR of fewer", "epochs", "class", "AR squared", "threshold", "objects"],
+    ids=[
+        "rate",
+        "labels",
+        "half",
+        "AR of fewer",
+        "epochs",
+        "shuffled",
+        "class",
+        "image",
+        "order",
+        "twin",
+        "gap",
+        "AR squared",
+        "threshold",
+        "objects",
+    ],
 )
 def test_a_regression_is_red_and_named(
     again: None,

@@ -223,7 +223,7 @@ def test_a_split_by_blocks_meets_its_contract_and_names_what_has_no_place(
     manifest["lat"], manifest["lon"] = 60 + generator.random(600) / 50, 10 + generator.random(600) / 25
     manifest[["utm_east", "utm_north", "sha256"]] = np.nan
     mapping = profile("demo")
-    mapping["prepare"] |= {"split": "block", "block": 300, "buffer": 100}
+    mapping["prepare"] |= {"split": "block", "block": 300, "buffer": 100, "shares": [0.6, 0.2, 0.2]}
     plan, pixels = parser.parse(mapping), np.zeros((600, SIZE, SIZE, 3), np.uint8)
     index = prepare._index(manifest, pixels, plan.prepare)
     assert index["together"].nunique() < 200 and (index.groupby("together")["city"].nunique() == 1).all()

@@ -37,7 +37,8 @@ def known(side: int) -> dict[str, Any]:
 @pytest.fixture
 def settings() -> Settings:
     demo = configured.settings("demo")
-    return replace(demo, train=replace(demo.train, epochs=2), embed=replace(demo.embed, most=100))
+    prepare, train = replace(demo.prepare, shares=(0.6, 0.2, 0.2)), replace(demo.train, epochs=2)
+    return replace(demo, prepare=prepare, train=train, embed=replace(demo.embed, most=100))
 
 
 def test_hours_are_those_of_the_images_that_each_stage_sees(settings: Settings) -> None:

@@ -90,7 +90,7 @@ def test_splits_of_all_cities_together(tmp_path: Path, monkeypatch: pytest.Monke
     counts = {}
     for by_city in (True, False):
         mapping = profile("demo")
-        mapping["prepare"]["by_city"] = by_city
+        mapping["prepare"] |= {"by_city": by_city, "shares": [0.6, 0.2, 0.2]}
         index = prepare._index(manifest, np.zeros((40, 48, 48, 3), np.uint8), parser.parse(mapping).prepare)
         assert (index.groupby(["city", "spot"])["split"].nunique() == 1).all()
         assert index["split"].value_counts().to_dict() == {"training": 24, "validation": 8, "test": 8}

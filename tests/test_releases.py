@@ -208,9 +208,12 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path: Path, capfd
         images.write_jpeg(top / name, PIXELS, 90)
     Image.fromarray(PIXELS).save(top / "a/3.jfif", "JPEG")
     Image.fromarray(PIXELS).save(top / "a/4.avif")
+    for name in ("b/5.gif", "b/6.ppm", "b/7.jp2"):
+        Image.fromarray(PIXELS).save(top / name)
     found = sources.from_folder(top)
-    assert Counter(photograph.city for photograph in found) == {"a": 8, "b": 6}
-    assert {images.read_header(top / photograph.path).codec for photograph in found} == {"png", "jpeg", "avif"}
+    assert Counter(photograph.city for photograph in found) == {"a": 8, "b": 9}
+    codecs = {images.read_header(top / photograph.path).codec for photograph in found}
+    assert codecs == {"png", "jpeg", "avif", "gif", "ppm", "jpeg2000"}
     told = capfd.readouterr().err
     assert (
         told.startswith(f"citylens acquire: left out of {top}: 2 .heic (convert these to JPEG), ")

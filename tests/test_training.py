@@ -144,8 +144,13 @@ def test_the_best_epoch_is_kept_where_that_is_asked(prepared: Path) -> None:
 def test_learning_rate_falls_by_the_papers_steps(prepared: Path) -> None:
     train.run(configured(decay_every=2, decay=0.1), "simpler", 0)
     assert files.read_table("reports/train/simpler-0/history.csv")["learning_rate"].tolist() == pytest.approx(
-        [1e-4, 1e-4, 1e-5]
+        [2e-4, 2e-4, 2e-5]
     )
+
+
+def test_a_network_may_have_a_learning_rate_of_its_own(prepared: Path) -> None:
+    train.run(configured(epochs=1, learning_rates={"simpler": 0.0005, "vgg11": 0.1}), "simpler", 0)
+    assert files.read_table("reports/train/simpler-0/history.csv")["learning_rate"].tolist() == [0.0005]
 
 
 def test_a_pretrained_start_keeps_its_own_head_for_other_cities(prepared: Path) -> None:

@@ -19,7 +19,7 @@ from citylens.io.texts import printable, shown
 
 DEEPEST = 100
 UNREAD = (
-    *(".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".ppm", ".psd"),
+    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".psd"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 )
 """Endings of pictures that are not read, unless they are in `ENDINGS`."""

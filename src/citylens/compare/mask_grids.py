@@ -46,10 +46,12 @@ def swapped_residual(
 
 
 def variance_shares(grids: Mapping[tuple[str, int], NDArray[np.float32]]) -> dict[str, float]:
-    """Return which shares of the masks' variance go with image (and place in it), architecture, seed, and architecture x image.
+    """Return the variance components of masks, as shares of their sum: image (and place in it), architecture, seed, both, rest.
 
-    An analysis of variance with seeds within architectures; every architecture needs the same number of seeds. `rest` is seed x
-    image.
+    From the mean squares of an analysis of variance, all effects random, seeds within architectures; a component below 0 counts as
+    0. Every architecture needs the same number of seeds. `rest` is seed x image, with all else. NaN with one architecture or one
+    seed, or if all masks are equal.
+    Source: Searle, Casella and McCulloch, Variance Components (1992), chapter 4.
 
     Args:
         grids: (N, 256) by network and seed.
@@ -69,11 +71,19 @@ def variance_shares(grids: Mapping[tuple[str, int], NDArray[np.float32]]) -> dic
     common = of_seed.sum() ** 2 / (networks * seeds * units)
     architecture = (of_seed.sum(axis=1) ** 2).sum() / (seeds * units)
     seed = (of_seed**2).sum() / units
-    parts = {
-        "image": image - common,
-        "architecture": architecture - common,
-        "seed": seed - architecture,
-        "architecture x image": both - image - architecture + common,
-        "rest": total - both - seed + architecture,
-    }
-    return {name: float(part / (total - common)) if total > common else float("nan") for name, part in parts.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_image = np.float64(image - common) / (units - 1)
+        of_architecture = np.float64(architecture - common) / (networks - 1)
+        of_seed_within = np.float64(seed - architecture) / (networks * (seeds - 1))
+        of_both_effects = np.float64(both - image - architecture + common) / ((networks - 1) * (units - 1))
+        rest = np.float64(total - both - seed + architecture) / (networks * (seeds - 1) * (units - 1))
+        parts = {
+            "image": (of_image - of_both_effects) / (networks * seeds),
+            "architecture": (of_architecture - of_both_effects - of_seed_within + rest) / (seeds * units),
+            "seed": (of_seed_within - rest) / units,
+            "architecture x image": (of_both_effects - rest) / seeds,
+            "rest": rest,
+        }
+        # `maximum` keeps NaN.
+        components = {name: float(np.maximum(part, 0)) for name, part in parts.items()}
+        return {name: float(np.float64(part) / sum(components.values())) for name, part in components.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,23 +18,35 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError, feature
 from citylens.errors import InputError
 from citylens.io.files import reading, whole_file
 
-_AVIF = features.check("avif")  # Pillow may be built without it.
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", *((".avif",) if _AVIF else ()))
+_ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pnm"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+}
+# Pillow may be built without these.
+_MISSING = {name for name, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if not features.check(feature)}
+_FORMATS = tuple(name for name in _ENDINGS if name not in _MISSING)
+ENDINGS = tuple(ending for name in _FORMATS for ending in _ENDINGS[name])
 LARGEST = 178.0  # megapixels
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", *(("AVIF",) if _AVIF else ()))
+# Pillow names no file where tags are broken; a file whose pixels cannot be read is an error, with its name.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 PngImagePlugin.MAX_TEXT_CHUNK = 32 << 20  # bytes of a text or colour profile; of all texts, Pillow takes 64 MB
 Image.MAX_IMAGE_PIXELS = None  # The limit here comes before decoding too, and names the file.
-_DARK = 1 << 12  # of 16 bits; the brightest pixel of a photograph at night is above it
+_DARK = 1 << 14  # of 16 bits; the brightest pixel of a photograph at night is above it
 _QUARTER_TURNS = (5, 6, 7, 8)
 _TURNS = (2, 3, 4, *_QUARTER_TURNS)
 _ORIENTATION = 0x0112
 _TILE = (322, 323)  # TIFF's tags for a tile's width and height
 _OTHERS = {
     **dict.fromkeys((b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"), "HEIC"),
-    b"GIF8": "GIF",
     b"8BPS": "a Photoshop file",
     b"JXL ": "JPEG XL",
-    b"jP  ": "JPEG 2000",
     b"%PDF": "a PDF",
 }
 """Formats that are not read, by what is in their first bytes."""
@@ -96,7 +109,7 @@ def read_rgb(path: Path | str, max_megapixels: float = LARGEST, least: int = 0) 
             if upright.mode == "F" or values.min() < 0 or values.max() > 65535:
                 raise InputError(f"{path}: pixels of mode {upright.mode}; allowed: 8 or 16 bits a channel")
             if values.max() < _DARK:
-                said = f"no pixel above {values.max()} of 65535, so that all is black, as where 8 to 12 bits are not scaled"
+                said = f"no pixel above {values.max()} of 65535, so that all is black, as where 8 to 14 bits are not scaled"
                 raise InputError(f"{path}: {said}; allowed: pixels scaled to 16 bits, or to 8")
             upright = Image.fromarray((values >> 8).astype(np.uint8))
         return np.array(upright.convert("RGB"))
@@ -116,7 +129,7 @@ def read_labels(path: Path | str, max_megapixels: float = LARGEST, orientation: 
         if image.format not in _LOSSLESS or packed in _LOSSY:
             said = " ".join(filter(None, (image.format, packed)))
             allowed = "PNG, BMP, or TIFF without JPEG or WebP, made from the original labels"
-            raise InputError(f"{path}: a label map as {said}, which changes labels at edges; allowed: {allowed}")
+            raise InputError(f"{path}: a label map as {said}, which may change labels; allowed: {allowed}")
         if image.mode not in ("L", "P"):
             raise InputError(f"{path}: a label map of mode {image.mode}; allowed: one byte a pixel (mode L or P)")
         if _orientation(image) == 1:

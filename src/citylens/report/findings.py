@@ -36,9 +36,13 @@ def findings(results: Results) -> list[tuple[str, Facts]]:
     headline = agreement is not None and not agreement["shown"]
     chosen = {check["city"]: check for check in checks if check["name"] == "objects"}
     clusters = next((check for check in checks if check["name"] == "clusters"), None)
+    left_out = len(results.able) < len(results.keys)
     found: list[tuple[str, Facts | None]] = [
         *([("agreement", agreement)] if headline else []),
-        ("accuracy", {"runs": runs.to_dict("records"), "left_out": len(results.able) < len(results.keys)}),
+        (
+            "accuracy",
+            {"runs": runs.to_dict("records"), "left_out": left_out, "widest": (runs["high"] - runs["low"]).max()},
+        ),
         *([] if headline else [("agreement", agreement)]),
         ("residual", residual(results)),
         ("distance", distance(results)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from citylens.errors import InputError
@@ -52,6 +52,7 @@ def _differ(values: Sequence[object]) -> bool:
 Positive = Annotated[int, within(1)]
 Seed = Annotated[int, within(0)]
 Share = Annotated[float, within(0, 1)]
+Rate = Annotated[float, within(1e-8, 1)]
 Inside = Allowed(lambda path: not path.startswith("/") and ".." not in path.split("/"), "a path inside the folder")
 File = Annotated[str, Inside]
 WrittenOut = Allowed(lambda path: not path.startswith("~"), "a path without ~, which DVC does not know: /home/me/...")
@@ -63,6 +64,7 @@ Split = Allowed(
     "three positive shares (training, validation, test) that sum to 1",
 )
 Known = Allowed(lambda names: _differ(names) and {*names} <= {*NETWORKS}, f"{', '.join(NETWORKS)}, each once")
+OfNetworks = Allowed(lambda values: {*values} <= {*NETWORKS}, f"a value for each of some of {', '.join(NETWORKS)}")
 Different = Allowed(_differ, "one or more different whole numbers from 0")
 Some = Allowed(len, "one or more")
 PerChannel = Allowed(lambda values: len(values) == 3, "three numbers, one per channel")
@@ -230,13 +232,15 @@ class Train:
     """How a network is trained; a pretrained start reads NETWORK.safetensors in the folder `path`.
 
     For padding, dense_relu, last_pooling, dropout and initialisation see `nets.networks.build`. With shuffled labels, the training
-    images change their cities among each other, each seed in its own way: a network that has nothing to learn.
+    images change their cities among each other, each seed in its own way: a network that has nothing to learn. `learning_rates` has
+    the rates of networks that need another one than `learning_rate`.
     """
 
     labels: Literal["actual", "shuffled"]
     epochs: Annotated[int, within(1, 10_000)]
     batch_size: Annotated[int, within(1, 4096)]
-    learning_rate: Annotated[float, within(1e-8, 1)]
+    learning_rate: Rate
+    learning_rates: Annotated[dict[str, Rate], OfNetworks]
     decay: Share
     decay_every: Positive
     input: Literal["imagenet", "half", "unit"]
@@ -249,6 +253,10 @@ class Train:
     keep: Literal["last", "best"]
     start: Literal["random", "pretrained"]
     path: Folder
+
+    def of(self, network: str) -> Train:
+        """Return the settings of one network, with its own learning rate."""
+        return replace(self, learning_rate=self.learning_rates.get(network, self.learning_rate))
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def run(settings: Settings, network: str, seed: int, on_epoch: OnEpoch = lambda 
 
 def _work(send: Callable[[tuple[int, dict[str, float]]], object], settings: Settings, network: str, seed: int) -> None:
     """Train, maybe as one of several processes; the first one alone sends the results of each epoch and writes."""
-    name, plan, prepare = key(network, seed), settings.train, settings.prepare
+    name, plan, prepare = key(network, seed), settings.train.of(network), settings.prepare
     index = files.read_table(PREPARED / "index.csv", ["city", "label", "split"])
     pixels, labels = files.open_array(PREPARED / "images.npy"), index["label"].to_numpy(np.int64)
     rows = {split: np.flatnonzero(index["split"] == split) for split in SPLITS}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import configured
 import numpy as np
@@ -14,11 +15,12 @@ from scipy import stats
 from skbio import DistanceMatrix
 from skbio.stats.distance import permanova as skbio_permanova
 
-from citylens.compare import mask_grids, residual
+from citylens.compare import mask_grids, pairs, residual
 from citylens.embed import purity
 from citylens.embed import stage as embed_stage
 from citylens.measure import chance, object_ratio, reference_masks, tables
 from citylens.nets import masks
+from citylens.nets.names import key
 from citylens.stats import pairings
 from citylens.stats.intervals import mean_interval, ratio_interval, share_interval
 from citylens.stats.swaps import swapper
@@ -235,6 +237,26 @@ def test_groupings_are_counted_and_each_comes_once(sizes: tuple[int, ...], ways:
 
 def test_too_many_groupings_are_drawn() -> None:
     assert len(pairings.groupings(np.repeat(range(8), 2))) == 1 + pairings.DRAWN
+
+
+@pytest.mark.parametrize("p", [1 / 3, None])
+def test_networks_with_equal_masks_are_tested_or_left(p: float | None) -> None:
+    """Twins with the same masks give an infinite F; masks that are all the same give no test."""
+    trained = [(network, seed) for network in ("simple", "simpler") for seed in (0, 1)]
+    names = [key(*one) for one in trained]
+    lines = [
+        (first, second, 0.2 * (p is not None and first.split("-")[0] != second.split("-")[0]))
+        for first, second in combinations(names, 2)
+    ]
+    table = pd.DataFrame(lines, columns=["first", "second", "residual_grid"]).assign(untrained=0.1)
+    grids = {kind: {name: np.eye(3, 256, dtype=np.float32) for name in names} for kind in ("masks", "untrained")}
+    grids["masks"]["simple-0"] = grids["masks"]["simple-1"] = np.ones((3, 256), np.float32)
+    found = pairs.tests(table, grids, trained)["trained"]
+    if p is None:
+        assert found == {}
+    else:
+        assert found["permanova"]["value"] == 1 and found["permanova"]["p"] == pytest.approx(p)
+    json.dumps(found, allow_nan=False)
 
 
 def test_permanova_is_anova_in_one_dimension() -> None:

@@ -14,7 +14,6 @@ import configured
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from clones import Clone
 
@@ -116,12 +115,16 @@ def test_a_docstring_and_other_formatting_are_green(study: Clone) -> None:
     assert set(gate(study, 0).values()) == {"ok"}
 
 
-def test_images_rendered_on_another_processor_are_compared(study: Clone) -> None:
+def test_images_rendered_on_another_processor_are_the_same_data(study: Clone) -> None:
     older = {"OPENCV_CPU_DISABLE": "AVX2,AVX512-SKX", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
+    before = study.outputs()["data/prepare"]
     study.run("dvc", "repro", "--force", "--single-item", "acquire", **older)
-    study.reproduce()
-    verdicts = gate(study, 0)
-    assert "regression" not in verdicts.values()
+    study.run("dvc", "repro", "--single-item", "prepare")
+    if study.outputs()["data/prepare"] == before:
+        pytest.skip("this processor renders the same without these instructions")
+    study.run("dvc", "commit", "--force")  # as if all else had come out the same
+    assert set(gate(study, 0).values()) == {"ok"}
+    assert "as rendered on another processor" in study.run("citylens", "gate", "--base", "HEAD")
 
 
 def test_code_that_has_not_run_yet_is_not_passed(study: Clone) -> None:
@@ -249,25 +252,21 @@ def other_images(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(grad_cam, "grad_cam", lambda *parts: ((found := known(*parts))[0].roll(6, 0), found[1]))
 
 
-def other_order(patch: pytest.MonkeyPatch) -> None:
-    """Give each image the mask of another one of its batch, in each architecture another one."""
-    known = grad_cam.grad_cam
+def loaded(swapped: dict[str, str]) -> Patch:
+    """Explain other networks in place of some."""
 
-    def moved(*parts: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        maps, logits = known(*parts)
-        return maps.roll(maps.shape[-1], 0), logits
+    def spoil(patch: pytest.MonkeyPatch) -> None:
+        def load(path: Path) -> Any:
+            return known(path.parent.parent / swapped.get(path.parent.name, path.parent.name) / path.name)
 
-    patch.setattr(grad_cam, "grad_cam", moved)
+        known = checkpoints.load_network
+        patch.setattr(checkpoints, "load_network", load)
+
+    return spoil
 
 
-def other_twin(patch: pytest.MonkeyPatch) -> None:
-    """Take, with the second seed, each architecture for the other one."""
-    known, swapped = checkpoints.load_network, {"resnet18-1": "simpler-1", "simpler-1": "resnet18-1"}
-
-    def load(path: Path) -> Any:
-        return known(path.parent.parent / swapped.get(path.parent.name, path.parent.name) / path.name)
-
-    patch.setattr(checkpoints, "load_network", load)
+SAME_TWIN = loaded({"resnet18-1": "resnet18-0", "simpler-1": "simpler-0"})
+ONE_ARCHITECTURE = loaded({"simpler-0": "resnet18-0", "simpler-1": "resnet18-1"})
 
 
 @pytest.mark.parametrize(
@@ -281,28 +280,15 @@ def other_twin(patch: pytest.MonkeyPatch) -> None:
         ("train", {"train": {"labels": "shuffled"}}, None, "above largest city of resnet18"),
         ("explain", {}, other_class, "explained area"),
         ("explain", {}, other_images, "lift alder"),
-        ("explain", {}, other_order, "kappa architecture"),
-        ("explain", {}, other_twin, "AR order"),
-        ("explain", {}, other_twin, "AR gap"),
+        ("explain", {}, SAME_TWIN, "kappa initialisation, AR gap"),
+        ("explain", {}, ONE_ARCHITECTURE, "kappa architecture, AR order"),
         ("measure", {}, squared, "AR architecture"),
         ("measure", {"measure": {"threshold": 0.4}}, None, "mean R alder"),
         ("measure", {"measure": {"min_pixels": 1500}}, None, "objects alder"),
     ],
     ids=[
-        "rate",
-        "labels",
-        "half",
-        "AR of fewer",
-        "epochs",
-        "shuffled",
-        "class",
-        "image",
-        "order",
-        "twin",
-        "gap",
-        "AR squared",
-        "threshold",
-        "objects",
+        *("rate", "labels", "half", "AR of fewer", "epochs", "shuffled", "class", "image", "twin", "architecture"),
+        *("AR squared", "threshold", "objects"),
     ],
 )
 def test_a_regression_is_red_and_named(
@@ -318,7 +304,8 @@ def test_a_regression_is_red_and_named(
         spoil(monkeypatch)
     make(settings(**changes), first)
     status, verdicts = judged(capsys)
-    assert status == 1 and verdicts.get(named) in ("regression", "changed")
+    assert status == 1
+    assert {verdicts.get(row) for row in named.split(", ")} <= {"regression", "changed"}
 
 
 def test_other_seeds_are_green(again: None, capsys: pytest.CaptureFixture[str]) -> None:

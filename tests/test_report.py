@@ -201,7 +201,7 @@ class Study:
             table = pd.DataFrame(filled, columns=(["pair"] if extra else []) + columns).assign(**BESIDE)
             files.write_table(f"reports/compare/{path}.csv", table.assign(paper=0.3) if extra else table)
         p = 0.01 if architecture > retrained else 0.9
-        tested = {"value": architecture - retrained, "p": p, "least_p": 0.01, "groupings": 100, "f": 2.0}
+        tested = {"value": architecture - retrained, "p": p, "least_p": 0.01, "groupings": 100}
         shares = dict.fromkeys(("image", "architecture", "seed", "architecture x image", "rest"), 0.2)
         found = {"gap": tested, "permanova": tested, "variance": shares}
         both = len(study.networks) > 1 < len(study.seeds)

@@ -83,7 +83,7 @@ def tests(table: pd.DataFrame, grids: Grids, trained: Sequence[tuple[str, int]])
     For `trained` and `untrained` networks, on the grid: `gap`, the mean AR between architectures less that between seeds of one;
     `permanova`, the share of the squared distances that the architecture explains; both with p over all groupings of the networks
     into groups of such sizes, the smallest p that there is, and the number of groupings; `variance`, the shares of the masks'
-    variance. Empty unless there are two architectures or more with two seeds or more.
+    variance. Empty unless there are two architectures or more with two seeds or more, and masks that differ.
     """
     networks = [network for network, _ in trained]
     names, seeds = [key(*one) for one in trained], pd.Series(networks).value_counts()
@@ -93,12 +93,14 @@ def tests(table: pd.DataFrame, grids: Grids, trained: Sequence[tuple[str, int]])
     found = {}
     for kind, column, grid in (("trained", "residual_grid", "masks"), ("untrained", "untrained", "untrained")):
         distances = _matrix(table, column, names)
+        if not distances.any():
+            return {"trained": {}, "untrained": {}}
         gaps = pairings.gap(distances, ways)
         f, explained = pairings.permanova(distances, ways)
         chance = {"least_p": 1 / len(ways), "groupings": len(ways)}
         found[kind] = {
             "gap": {"value": float(gaps[0]), "p": pairings.p_value(gaps)} | chance,
-            "permanova": {"value": explained, "f": float(f[0]), "p": pairings.p_value(f)} | chance,
+            "permanova": {"value": explained, "p": pairings.p_value(f)} | chance,
             "variance": mask_grids.variance_shares(
                 {one: grids[grid][name] for one, name in zip(trained, names, strict=True)}
             ),

@@ -14,7 +14,7 @@ from clones import Clone
 from citylens.tracking import pages, stores
 
 pytestmark = pytest.mark.integration
-RATES = {"slow": 0.0002, "fast": 0.002}
+RATES = {"slow": 0.00002, "fast": 0.002}
 UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits"}
 
 

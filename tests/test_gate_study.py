@@ -276,8 +276,12 @@ ONE_ARCHITECTURE = loaded({"simpler-0": "resnet18-0", "simpler-1": "resnet18-1"}
         ("train", {}, swapped, "last training loss"),
         ("train", {}, halved, "first training loss"),
         ("measure", {}, fewer_images, "images compared"),
-        ("train", {"train": {"epochs": 2}}, None, "last training loss"),
-        ("train", {"train": {"labels": "shuffled"}}, None, "above largest city of resnet18"),
+        (
+            "train",
+            {"train": {"labels": "shuffled", "epochs": 2}},
+            None,
+            "last training loss, above largest city of resnet18",
+        ),
         ("explain", {}, other_class, "explained area"),
         ("explain", {}, other_images, "lift alder"),
         ("explain", {}, SAME_TWIN, "kappa initialisation, AR gap"),
@@ -287,7 +291,7 @@ ONE_ARCHITECTURE = loaded({"simpler-0": "resnet18-0", "simpler-1": "resnet18-1"}
         ("measure", {"measure": {"min_pixels": 1500}}, None, "objects alder"),
     ],
     ids=[
-        *("rate", "labels", "half", "AR of fewer", "epochs", "shuffled", "class", "image", "twin", "architecture"),
+        *("rate", "labels", "half", "AR of fewer", "shuffled", "class", "image", "twin", "architecture"),
         *("AR squared", "threshold", "objects"),
     ],
 )

@@ -28,6 +28,7 @@ from citylens.compare import stage as compare
 from citylens.errors import InputError
 from citylens.explain import stage as explain
 from citylens.measure import stage as measure
+from citylens.nets import checkpoints
 from citylens.nets.names import key
 from citylens.prepare import stage as prepare
 from citylens.segment import stage as segment
@@ -53,6 +54,7 @@ def importable() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_local_fs_capacity_threshold", "1")  # these tests run on disks that are nearly full, too
         yield
 
 
@@ -197,22 +199,34 @@ def test_the_same_bytes_everywhere(
     assert computed(place, reachable(plan, request), monkeypatch) == alone
 
 
-def kill_one() -> tuple[threading.Thread, list[int]]:
-    """Start a thread that kills the first process of Ray that it sees at work; the list then holds its number."""
-    killed: list[int] = []
+def when_at_work(
+    leave: Callable[[psutil.Process], object], parent: int | None = None
+) -> tuple[threading.Thread, list[int]]:
+    """Start a thread that calls `leave` with the first process of Ray that it sees at work; the list then holds its number."""
+    seen: list[int] = []
 
     def work() -> None:
         end = time.monotonic() + 120
-        while not killed and time.monotonic() < end:
-            for process in psutil.process_iter(["name"]):
-                if process.info["name"].startswith("ray::task"):
-                    process.kill()
-                    killed.append(process.pid)
+        while not seen and time.monotonic() < end:
+            for process in psutil.process_iter(["name", "ppid"]):
+                if process.info["name"].startswith("ray::task") and parent in (None, process.info["ppid"]):
+                    seen.append(process.pid)
+                    leave(process)
                     return
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    return thread, killed
+    return thread, seen
+
+
+def made(stage: Any, chosen: Settings, alone: dict[str, str]) -> None:
+    """Run `explain`, for one network, or another stage anew; it must make what one thread makes."""
+    item = chosen.study.trained[0] if stage is explain else ()
+    folder = Path("data/explain", key(*item)) if item else Path("data/segment")
+    shutil.rmtree(folder)
+    stage.run(chosen, *item)
+    for path in folder.iterdir():
+        assert alone[str(path)] == hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), path
 
 
 @pytest.mark.integration
@@ -221,16 +235,62 @@ def test_a_worker_killed_in_a_stage_costs_nothing(
     place: Clone, alone: dict[str, str], nodes: Any, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place.folder)
-    chosen = settings(place, replace(RAY, address=nodes.address))
-    item = chosen.study.trained[0] if stage is explain else ()
-    made = Path("data/explain", key(*item)) if item else Path("data/segment")
-    shutil.rmtree(made)
-    thread, killed = kill_one()
-    stage.run(chosen, *item)
+    thread, killed = when_at_work(lambda process: process.kill())
+    made(stage, settings(place, replace(RAY, address=nodes.address)), alone)
     thread.join()
     assert killed
-    for path in made.iterdir():
-        assert alone[str(path)] == hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), path
+
+
+@pytest.mark.integration
+def test_a_machine_that_leaves_a_stage_costs_nothing(
+    place: Clone, alone: dict[str, str], nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.folder)
+    guest = nodes.add_node(num_cpus=2, object_store_memory=ROOM["object_store_memory"])
+    raylet = guest.all_processes["raylet"][0].process.pid
+    thread, seen = when_at_work(lambda process: nodes.remove_node(guest, allow_graceful=False), raylet)
+    made(explain, settings(place, replace(RAY, workers=5, address=nodes.address)), alone)
+    thread.join()
+    assert seen
+
+
+FILL = """
+import sys
+import numpy as np, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+kept = [ray.put(np.zeros(10 << 20, np.uint8)) for _ in range(30)]
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.integration
+def test_a_full_object_store_costs_nothing(
+    place: Clone, alone: dict[str, str], nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another job keeps more in the store than it has room for."""
+    monkeypatch.chdir(place.folder)
+    plan = replace(RAY, workers=3, address=nodes.address)
+    command = [sys.executable, "-c", FILL, nodes.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout and other.stdout.readline() == "full\n"
+        made(explain, settings(place, plan), alone)
+        for shard, found in enumerate(engine.map_shards(large, (), range(14), plan)):
+            assert found.nbytes == 40 << 20
+            assert (found == shard).all()
+
+
+@pytest.mark.integration
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0")  # which Ray reads as: full
+    cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"num_cpus": 2})
+    try:
+        with pytest.raises(InputError, match=r"^engine\.address: .*: Local disk is full; the same command goes on"):
+            list(engine.map_shards(large, (), range(14), replace(RAY, address=cluster.address)))
+    finally:
+        cluster.shutdown()
 
 
 @pytest.mark.integration
@@ -254,15 +314,6 @@ def test_a_damaged_image_is_named_as_on_one_machine(
 def large() -> Callable[[int], np.ndarray]:
     """Return a function whose results together are larger than the cluster's object store."""
     return lambda shard: np.full(40 << 20, shard, np.uint8)
-
-
-@pytest.mark.integration
-def test_a_full_object_store_costs_nothing(nodes: Any) -> None:
-    for shard, found in enumerate(
-        engine.map_shards(large, (), range(14), replace(RAY, workers=3, address=nodes.address))
-    ):
-        assert found.nbytes == 40 << 20
-        assert (found == shard).all()
 
 
 def trained(clone: Clone, plan: Engine, monkeypatch: pytest.MonkeyPatch, on_epoch: Any = None) -> tuple[bytes, Any]:
@@ -337,27 +388,21 @@ def slow() -> Callable[[int], int]:
     return work
 
 
-@pytest.mark.integration
-def test_a_machine_that_leaves_costs_nothing(nodes: Any) -> None:
-    guest = nodes.add_node(num_cpus=2, object_store_memory=ROOM["object_store_memory"])
-    results = []
-    for result in engine.map_shards(slow, (), range(24), Engine("ray", 5, nodes.address, 0)):
-        results.append(result)
-        if result == 4:
-            nodes.remove_node(guest, allow_graceful=False)
-    assert results == list(range(24))
-
-
 HEAD_GOES = """
+import sys
 from dataclasses import replace
 from ray.cluster_utils import Cluster
 import test_engine
 from citylens import engine
+from citylens.errors import InputError
 
 cluster = Cluster(initialize_head=True, head_node_args=test_engine.ROOM | {"num_cpus": 2})
-for result in engine.map_shards(test_engine.slow, (), range(600), replace(test_engine.RAY, address=cluster.address)):
-    if result == 2:
-        cluster.head_node.kill_gcs_server()
+try:
+    for result in engine.map_shards(test_engine.slow, (), range(600), replace(test_engine.RAY, address=cluster.address)):
+        if result == 2:
+            cluster.head_node.kill_gcs_server()
+except InputError as error:
+    sys.exit(str(error))
 """
 
 
@@ -366,7 +411,39 @@ def test_a_head_that_is_gone_is_said() -> None:
     """In a process of its own, which Ray may end."""
     done = subprocess.run([sys.executable, "-c", HEAD_GOES], capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
-    assert "the same command goes on when a cluster is there" in done.stderr, done.stderr[-3000:]
+    assert "the same command goes on with a cluster that works" in done.stderr, done.stderr[-3000:]
+
+
+@pytest.mark.integration
+def test_a_training_whose_head_is_gone_says_so_and_goes_on(
+    place: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    clone = place.copy(tmp_path / "headless")
+    parameters = clone.folder / "params.yaml"
+    mapping = yaml.safe_load(parameters.read_text())
+    mapping["train"] |= TRAIN | {"epochs": 30}
+    cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"num_cpus": 2})
+    mapping["study"]["networks"].append(ONE[0])
+    mapping["engine"] |= {"kind": "ray", "workers": 1, "address": cluster.address}
+    parameters.write_text(yaml.safe_dump(mapping))
+    state = clone.folder / ".citylens" / "train" / key(*ONE) / "state.safetensors"
+    command = ["citylens", "train", ONE[0], str(ONE[1])]
+    environment = clone.environment(CITYLENS_TRACKING="off")
+    with subprocess.Popen(
+        command, cwd=clone.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as stage:
+        wait_for(lambda: state.is_file() or stage.poll() is not None, "the first epoch")
+        cluster.head_node.kill_gcs_server()
+        _, said = stage.communicate(timeout=300)
+    assert stage.returncode == 1, said
+    assert "the same command goes on with a cluster that works" in said
+    done = int(checkpoints.read_tensors(state)[1]["done"])
+    epochs: list[int] = []
+    monkeypatch.chdir(clone.folder)
+    train.run(settings(clone, LOCAL), *ONE, lambda epoch, values: epochs.append(epoch))
+    assert epochs == list(range(done + 1, 31))
 
 
 @pytest.mark.integration
@@ -383,5 +460,5 @@ def test_what_a_cluster_has_no_room_for_is_said(place: Clone, nodes: Any, monkey
 
 
 def test_a_cluster_that_is_not_there_is_said() -> None:
-    with pytest.raises(InputError, match=r"engine\.address: 127\.0\.0\.1:9: .*goes on when a cluster is there"):
+    with pytest.raises(InputError, match=r"engine\.address: 127\.0\.0\.1:9: .*goes on with a cluster that works"):
         list(engine.map_shards(squares, (2,), range(3), replace(RAY, address="127.0.0.1:9")))

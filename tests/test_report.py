@@ -429,6 +429,22 @@ def test_checks_stand_beside_chance(study: Study) -> None:
     assert any("Not shown here." in row["answer"] for row in answers)
 
 
+@pytest.mark.parametrize(("q", "sure"), [(1.0, False), (0.0, True)])
+def test_objects_are_covered_more_than_chance_where_q_says_so(study: Study, q: float, sure: bool) -> None:
+    results = inputs.read_results(study.settings)
+    ratios = results.ratios.assign(q=q, chance=results.ratios["ratio"] - 0.1)
+    rows = report_page.rendered_checks(dataclasses.replace(results, ratios=ratios))
+    said = [re.search(r"(\d+) of (\d+) values of R differ", row["answer"]) for row in rows if row["name"] == "objects"]
+    assert len(said) == len(study.cities)
+    for found in said:
+        assert found and int(found[1]) == (int(found[2]) if sure else 0) and int(found[2]) > 0
+    assert all(row["shown"] == sure for row in rows if row["name"] == "objects")
+
+
+def test_only_one_is_100_percent(study: Study) -> None:
+    assert [report_page._number(value, ".0%") for value in (1.0, 0.996, 0.9, 0.0)] == ["100%", "99.6%", "90%", "0%"]
+
+
 def test_the_scene_parser_is_shown_beside_people(study: Study) -> None:
     scores = {"images": 16, "coverage": 1.0, "labelled_images": 12, "pixel_accuracy": 0.8, "mean_iou": 0.5}
     files.write_json("reports/segment/scores.json", scores)

@@ -16,6 +16,7 @@ from pathlib import Path
 import commands
 import explaining
 import reading
+import rehearsal
 import scale
 import torch
 import training
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "prepare": reading.rows,
     "commands": commands.rows,
     "ray": explaining.ray_rows,
+    "rehearsal": rehearsal.rows,
 }
 JSON, TABLE = Path("reports/benchmarks.json"), Path("reports/benchmarks.md")
 

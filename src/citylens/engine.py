@@ -196,9 +196,18 @@ def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine
     When a worker or its machine goes away, Ray ends the others and starts all of them anew, so `work` goes on from what it saved. One
     worker has as many threads as a stage on one machine has, several share the cluster's cores.
 
+    A process of its own speaks with the cluster: Ray ends it at times when the cluster goes away.
+
     Raises:
         InputError: a worker's own; a worker failed in another way; or the cluster cannot be reached, has too little room or went away.
     """
+    try:
+        yield from pools.streamed(_together, (work, given, plan))
+    except EOFError:
+        raise _failed(plan, "Ray ended the process that spoke with the cluster") from None
+
+
+def _together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine) -> Iterator[Any]:
     import torch
 
     if plan.address.startswith("ray://"):
@@ -291,17 +300,24 @@ def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
         raise InputError("engine.kind: ray: Ray is not installed; `pip install 'citylens[ray]'`") from None
     own: dict[str, Any] = {"num_cpus": cores, "object_store_memory": STORE, "include_dashboard": False}
     options = own | {"_node_ip_address": "127.0.0.1"} if plan.address == "local" else {}
+    gone = False
     try:
         if plan.address not in ("local", "auto"):  # Ray itself would wait for an hour.
             _knock(plan.address)
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)
         yield ray
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ray.exceptions.RayError):
+            raise _failed(plan, str(error.cause)) from None
         raise error.cause from None
     except (ray.exceptions.RayError, OSError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"engine.address: {plan.address}: {said}; the same command goes on when a cluster is there"
-        ) from None
+        gone = isinstance(error, OSError)
+        raise _failed(plan, str(error).strip() or type(error).__name__) from None
     finally:
-        ray.shutdown()
+        if not gone:  # Without a head, `shutdown` waits for a minute and then ends this process.
+            ray.shutdown()
+
+
+def _failed(plan: Engine, said: str) -> InputError:
+    first = said.splitlines()[0]
+    return InputError(f"engine.address: {plan.address}: {first}; the same command goes on with a cluster that works")

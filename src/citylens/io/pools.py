@@ -81,6 +81,42 @@ def apart(read: Callable[[Path], Any], path: Path, most: int, needs: str) -> Any
     return value
 
 
+def streamed(work: Callable[..., Iterator[Any]], given: tuple[Any, ...]) -> Iterator[Any]:
+    """Yield what `work(*given)` yields, from a process of its own, which a library that `work` calls may end.
+
+    Args:
+        work: a function of a module.
+
+    Raises:
+        EOFError: the process ended before it was done; or what `work` raises.
+    """
+    context = get_context("spawn")  # with the present environment variables
+    message, messages = context.Pipe(duplex=False)
+    process = context.Process(target=_stream, args=(messages, work, given))
+    process.start()
+    messages.close()
+    try:
+        while found := message.recv():
+            value, error = found
+            if error:
+                raise error
+            yield value
+    finally:
+        process.kill()
+        process.join()
+
+
+def _stream(messages: Connection, work: Callable[..., Iterator[Any]], given: tuple[Any, ...]) -> None:
+    _end_with_parent()
+    try:
+        for value in work(*given):
+            messages.send((value, None))
+    except Exception as error:
+        messages.send((None, error))
+    else:
+        messages.send(None)
+
+
 def _context() -> Any:
     """Return how processes start. The fork server listens on a socket below TMPDIR, whose path may have some 100 bytes."""
     long = len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER

@@ -148,8 +148,11 @@ def _environment() -> jinja2.Environment:
 
 
 def _number(value: float | None, form: str) -> str:
-    """Return the number in a format of Python's, or a dash if it is missing."""
-    return NONE if value is None or value != value else f"{value:{form}}"
+    """Return the number in a format of Python's, or a dash if it is missing. Only 1 is 100%: .995 is 99.5%."""
+    if value is None or value != value:
+        return NONE
+    text = f"{value:{form}}"
+    return f"{value:.1%}" if text == "100%" and value < 1 else text
 
 
 def _percent(width: float) -> str:

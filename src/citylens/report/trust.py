@@ -164,7 +164,8 @@ def _objects(results: Results) -> list[Check]:
         own = kept[(kept["city"] == city) & kept["q"].notna() & kept["chance"].notna()]
         if own.empty:
             continue
-        sure = own[own["q"] <= SURE].assign(above=own["ratio"] > own["chance"])
+        own = own.assign(above=own["ratio"] > own["chance"])
+        sure = own[own["q"] <= SURE]
         votes = sure.groupby("object")["above"].agg(["sum", "size"])
         networks = own.groupby("object").size()
         above = (votes["sum"] / networks.reindex(votes.index)).sort_values(ascending=False, kind="stable")

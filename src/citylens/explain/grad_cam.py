@@ -9,6 +9,10 @@ import torch
 from torch import nn
 
 
+AT_ONCE = 4
+"""Images that pass below the cut at a time on a CPU. The activations of more crowd its cache (docs/performance.md)."""
+
+
 def grad_cam(
     body: nn.Module, head: nn.Module, images: torch.Tensor, classes: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +52,8 @@ def _gradients(
     """Return the target layer's activations, the gradients of the chosen logits with respect to them, and all logits."""
     with _evaluating(body, head):
         with torch.no_grad():
-            activations = body(images)
+            parts = images.split(AT_ONCE) if images.device.type == "cpu" else [images]
+            activations = torch.cat([body(part) for part in parts])
         with torch.enable_grad():
             activations.requires_grad_()
             logits = head(activations)

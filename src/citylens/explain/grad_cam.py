@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-
 AT_ONCE = 4
 """Images that pass below the cut at a time on a CPU. The activations of more crowd its cache (docs/performance.md)."""
 

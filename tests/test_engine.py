@@ -373,13 +373,6 @@ def test_two_workers_train_together_and_go_on_when_one_is_killed(
     assert made.read_bytes() == weights
 
 
-@pytest.mark.integration
-def test_a_worker_of_ray_that_is_killed_costs_nothing(nodes: Any, tmp_path: Path) -> None:
-    plan = replace(RAY, address=nodes.address)
-    assert list(engine.map_shards(dying, (tmp_path,), range(8), plan)) == list(range(8))
-    assert (tmp_path / "died").exists()
-
-
 def slow() -> Callable[[int], int]:
     def work(shard: int) -> int:
         time.sleep(0.5)

@@ -54,6 +54,7 @@ def importable() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # as the engine does for a cluster of its own
         monkeypatch.setenv("RAY_local_fs_capacity_threshold", "1")  # these tests run on disks that are nearly full, too
         yield
 
@@ -272,22 +273,28 @@ def test_a_full_object_store_costs_nothing(
     monkeypatch.chdir(place.folder)
     plan = replace(RAY, workers=3, address=nodes.address)
     command = [sys.executable, "-c", FILL, nodes.address]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
         assert other.stdout and other.stdout.readline() == "full\n"
         made(explain, settings(place, plan), alone)
         for shard, found in enumerate(engine.map_shards(large, (), range(14), plan)):
             assert found.nbytes == 40 << 20
             assert (found == shard).all()
+    finally:
+        other.kill()
+        other.communicate()
 
 
 @pytest.mark.integration
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes out where a result is made, or where one is read back from the disk; which, is chance."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0")  # which Ray reads as: full
+    monkeypatch.setattr(engine, "PATIENCE", 20)
     cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"num_cpus": 2})
     try:
-        with pytest.raises(InputError, match=r"^engine\.address: .*: Local disk is full; the same command goes on"):
+        with pytest.raises(InputError, match=r"^engine\.address: .*: .*disk (is|are) full; the same command goes on"):
             list(engine.map_shards(large, (), range(14), replace(RAY, address=cluster.address)))
     finally:
         cluster.shutdown()
@@ -424,12 +431,15 @@ def test_a_training_whose_head_is_gone_says_so_and_goes_on(
     state = clone.folder / ".citylens" / "train" / key(*ONE) / "state.safetensors"
     command = ["citylens", "train", ONE[0], str(ONE[1])]
     environment = clone.environment(CITYLENS_TRACKING="off")
-    with subprocess.Popen(
+    stage = subprocess.Popen(
         command, cwd=clone.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as stage:
+    )
+    try:
         wait_for(lambda: state.is_file() or stage.poll() is not None, "the first epoch")
         cluster.head_node.kill_gcs_server()
         _, said = stage.communicate(timeout=300)
+    finally:
+        stage.kill()
     assert stage.returncode == 1, said
     assert "the same command goes on with a cluster that works" in said
     done = int(checkpoints.read_tensors(state)[1]["done"])

@@ -561,14 +561,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_a_server_that_is_down_costs_seconds_and_one_warning(here, free_port, monkeypatch, capfd):
+def test_a_server_that_is_down_costs_one_warning(here, free_port, monkeypatch, capfd):
     monkeypatch.setenv("CITYLENS_TRACKING", f"http://127.0.0.1:{free_port}")
-    start = time.monotonic()
     with live.training(parser.load(), "simple", 0) as run:
         for epoch in range(1000):
             run.epoch(epoch, {"loss": 1 / (epoch + 1)})
         run.finish(train.logged("simple", 0))
-    assert time.monotonic() - start < 30
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("tracking: ") and line.endswith("; the training goes on, and `citylens sync` logs it later")
     done = subprocess.run(

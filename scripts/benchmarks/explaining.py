@@ -20,7 +20,7 @@ from citylens.nets.names import NETWORKS
 from citylens.nets.shards import shards
 from citylens.settings.schema import Engine
 
-SIZE, BATCH, IMAGES = 224, 16, 32
+SIZE, BATCH, IMAGES = 224, 16, 64
 ON_RAY, RAY_SIZE = 5000, 97
 
 
@@ -104,7 +104,7 @@ def _target(model: torch.nn.Module) -> torch.nn.Module:
 def ray_rows() -> Iterator[Row]:
     """Measure ResNet18 at 97 px over 5,000 images, on two workers of Ray and on two threads.
 
-    The pace counts from a map's first result on: before it, workers start and open the network.
+    The pace counts from a map's first result to its last: before, workers start and open the network; after, Ray ends.
     """
     from ray.cluster_utils import Cluster
 
@@ -127,9 +127,9 @@ def ray_rows() -> Iterator[Row]:
                 mapped = map_shards(explain._explaining, given, parts, engine, network=True)
                 next(mapped)
                 begun = time.perf_counter()
-                images = sum(len(maps) for maps, _ in mapped)
+                images, ended = zip(*((len(maps), time.perf_counter()) for maps, _ in mapped), strict=True)
                 first[kind].append(begun - start)
-                paces[kind].append(images / (time.perf_counter() - begun))
+                paces[kind].append(sum(images) / (ended[-1] - begun))
         nodes.shutdown()
     pace, begin = ({kind: statistics.median(own) for kind, own in found.items()} for found in (paces, first))
     speed = pace["ray"] / pace["local"]

@@ -38,6 +38,8 @@ RETRIES = 8
 """How often Ray repeats a shard whose worker or machine went away."""
 ANSWER = 10
 """Seconds within which a cluster answers."""
+PATIENCE = 300
+"""Seconds for which a result that is made may not come: Ray tries for ever where neither the store nor the disk has room for it."""
 STORE = 512 << 20
 """Bytes of the object store of a cluster that ends with the stage."""
 SMALL = 64 << 10
@@ -170,10 +172,14 @@ def _taken(ray: Any, reference: Any, address: str) -> Any:
 
     Before each wait this asks whether the head is there. Without it, Ray would end this process.
     """
-    while True:
+    waited = 0
+    while waited < PATIENCE:
         _knock(_head(ray, address))
         with suppress(ray.exceptions.GetTimeoutError):
             return ray.get(reference, timeout=ANSWER)
+        made, _ = ray.wait([reference], timeout=1, fetch_local=False)
+        waited += ANSWER * len(made)
+    raise ray.exceptions.ObjectStoreFullError("a result does not come: the object store and the disk are full")
 
 
 def _head(ray: Any, address: str) -> str:
@@ -294,6 +300,7 @@ def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
         InputError: Ray is not installed, the cluster cannot be reached, or it goes away; or the error of a task, as it was raised there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would wait for all other processes of the machine
     try:
         import ray
     except ImportError:

@@ -113,6 +113,19 @@ def test_results_come_in_the_order_of_shards_and_errors_as_they_were_raised(
         list(engine.map_shards(failing, (), range(3), plan))
 
 
+def counting(folder: Path) -> Callable[[int], int]:
+    """Leave a file in the folder, and return a function of a shard."""
+    (folder / f"{os.getpid()} {time.monotonic_ns()}").touch()
+    return lambda shard: shard
+
+
+@pytest.mark.parametrize("plan", [LOCAL, EVERYWHERE[1], EVERYWHERE[-1]])
+def test_each_worker_opens_its_inputs_once(plan: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    assert list(engine.map_shards(counting, (tmp_path,), range(40), reachable(plan, request))) == list(range(40))
+    opened = [path.name.split()[0] for path in tmp_path.iterdir()]
+    assert len(opened) == len(set(opened)) <= (plan.workers or 1)
+
+
 def test_results_that_nobody_takes_yet_stay_few() -> None:
     """A slow writer does not let results pile up."""
     begun: list[int] = []

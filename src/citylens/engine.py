@@ -133,11 +133,7 @@ def _on_ray(
 
         @ray.remote(num_cpus=1, num_gpus=gpus, memory=memory or None, max_retries=RETRIES)  # type: ignore[untyped-decorator]
         def task(common: Any, shard: Any) -> Any:
-            if name not in _works:  # A process of the cluster does many shards of a map.
-                os.chdir(folder)
-                _works.clear()
-                _begin(name, *common)
-            return _next(name, shard)
+            return _next_there(name, folder, common, shard)
 
         workers = plan.workers or _room(machines, 1, gpus)
 
@@ -146,6 +142,18 @@ def _on_ray(
             return lambda: _taken(ray, reference, plan.address)
 
         yield from _in_order(shards, submit, workers)
+
+
+def _next_there(name: str, folder: Path, common: tuple[Any, ...], shard: Any) -> Any:
+    """Do a shard in a process of the cluster, which does many of a map.
+
+    It is no part of the task itself: Ray sends a task with copies of the globals that it names, and those of `_works` stay empty.
+    """
+    if name not in _works:
+        os.chdir(folder)
+        _works.clear()
+        _begin(name, *common)
+    return _next(name, shard)
 
 
 def _machines(ray: Any) -> list[dict[str, float]]:

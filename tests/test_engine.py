@@ -54,7 +54,7 @@ def importable() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        monkeypatch.setenv("RAY_worker_niceness", "0")  # as the engine does for a cluster of its own
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # as the engine sets it for a cluster of its own
         monkeypatch.setenv("RAY_local_fs_capacity_threshold", "1")  # these tests run on disks that are nearly full, too
         yield
 
@@ -462,17 +462,37 @@ def test_a_training_whose_head_is_gone_says_so_and_goes_on(
     assert epochs == list(range(done + 1, 31))
 
 
+def broken(send: Callable[[Any], None]) -> None:
+    raise ValueError("broken")
+
+
+@pytest.mark.integration
+def test_a_training_that_fails_otherwise_is_said(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine, "RETRIES", 0)
+    with pytest.raises(InputError, match=r"^engine: the training failed on its workers: ValueError: broken"):
+        list(engine._together(broken, (), replace(RAY, workers=1, address=nodes.address)))
+
+
 @pytest.mark.integration
 def test_what_a_cluster_has_no_room_for_is_said(place: Clone, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself would wait for ever."""
     monkeypatch.chdir(place.folder)
     with pytest.raises(InputError, match=r"^engine\.gpus_per_worker: 1: .* its machines: 3 cores, 0 GPUs$"):
         list(engine.map_shards(squares, (2,), range(3), Engine("ray", 2, nodes.address, 1), network=True))
+    with pytest.raises(InputError, match=r"^engine\.gpus_per_worker: 0\.5; allowed: whole numbers"):
+        train.run(settings(place, Engine("ray", 1, nodes.address, 0.5)), *ONE)
     for plan in (Engine("ray", 9, nodes.address, 0), Engine("ray", 1, nodes.address, 1)):
         with pytest.raises(InputError, match=r"^engine\.workers: .*: the cluster has no room for it"):
             train.run(settings(place, plan), *ONE)
     with pytest.raises(InputError, match=r"^engine\.address: ray://.* does not work from outside"):
         train.run(settings(place, Engine("ray", 1, "ray://127.0.0.1:9", 0)), *ONE)
+
+
+@pytest.mark.parametrize("address", ["HEAD:abc", "HEAD:70000"])
+def test_an_address_that_is_none_is_said(address: str) -> None:
+    with pytest.raises(InputError, match=rf"engine\.address: {address}: allowed: HOST:PORT with a port of 1 to 65535"):
+        list(engine.map_shards(squares, (2,), range(3), replace(RAY, address=address)))
 
 
 def test_a_cluster_that_is_not_there_is_said() -> None:

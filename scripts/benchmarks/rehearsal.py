@@ -25,7 +25,6 @@ from citylens.settings.schema import Settings
 from citylens.train import stage as train
 
 IMAGES, PAPER = 320, 151_968
-EPOCHS, SEEDS = 20, 2  # of the profile paper; the rehearsal has one of each
 
 
 def rows() -> Iterator[Row]:
@@ -46,10 +45,12 @@ def rows() -> Iterator[Row]:
             "train.epochs=1",
         ]
         changes += ["segment.segmenter=onnx", f"segment.path={folder}", "explain.checked=2"]
+        subprocess.run(["citylens", "use", "paper"], check=True)
+        paper = places.settings()
         subprocess.run(["citylens", "use", "paper", *changes], check=True)
         settings = places.settings()
         acquire.run(settings)
-        for stage, run, share, times in _stages(settings):
+        for stage, run, share, times in _stages(settings, len(paper.study.seeds), paper.train.epochs):
             before, start = _computed(), time.perf_counter()
             run()
             seconds = time.perf_counter() - start
@@ -62,13 +63,13 @@ def rows() -> Iterator[Row]:
     yield Row("rehearsal, all these stages", "", "", f"{total:.0f} hours", None, note)
 
 
-def _stages(settings: Settings) -> Iterator[tuple[str, Callable[[], object], float, int]]:
+def _stages(settings: Settings, seeds: int, epochs: int) -> Iterator[tuple[str, Callable[[], object], float, int]]:
     """Yield each stage's name, what runs it, the share of the images that it sees, and how often the study does that."""
     training, _, test = settings.prepare.shares
     yield "prepare", lambda: prepare.run(settings), 1.0, 1
     for name in settings.study.networks:
-        yield f"train {name}, one epoch", lambda name=name: train.run(settings, name, 0), training, EPOCHS * SEEDS
-        yield f"explain {name}", lambda name=name: explain.run(settings, name, 0), test, SEEDS
+        yield f"train {name}, one epoch", lambda name=name: train.run(settings, name, 0), training, epochs * seeds
+        yield f"explain {name}", lambda name=name: explain.run(settings, name, 0), test, seeds
     yield "segment", lambda: segment.run(settings), test, 1
 
 

@@ -33,17 +33,17 @@ Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
 AHEAD = 2
-"""Shards per worker that are at work or done beyond the one whose result is taken, so that memory does not grow with the shards."""
+"""How many more results per worker may be computed before the caller takes them, so that memory does not grow with the shards."""
 RETRIES = 8
 """How often Ray repeats a shard whose worker or machine went away."""
 ANSWER = 10
 """Seconds within which a cluster answers."""
 PATIENCE = 300
-"""Seconds for which a result that is made may not come: Ray tries for ever where neither the store nor the disk has room for it."""
+"""Seconds to wait for a result that is computed but does not come. Ray itself waits for ever if the store and the disk are full."""
 STORE = 512 << 20
-"""Bytes of the object store of a cluster that ends with the stage."""
+"""Bytes of the object store of a cluster that ends with the map."""
 SMALL = 64 << 10
-"""Bytes that travel with each task. More goes once into the cluster's object store."""
+"""Bytes that travel with each shard. More goes once into the cluster's object store."""
 
 _works: dict[str, Callable[[Any], Any] | Exception] = {}  # in a worker: the function of each map, or why there is none
 
@@ -61,7 +61,7 @@ def map_shards(
 
     Args:
         start: a function of a module. It is called once per worker; several threads may call what it returns at a time.
-        given: what `start` needs; it travels to each worker once.
+        given: what `start` needs.
         shards: small values, such as slices.
         memory: bytes that a worker needs; there are fewer workers where memory is short.
         network: a network computes, on the GPU where there is one. Then one worker of this machine is enough.
@@ -126,7 +126,7 @@ def _on_ray(
         name, folder, machines = secrets.token_hex(8), Path.cwd(), _machines(ray)
         if not _room(machines, 1, gpus):
             raise InputError(_too_little(machines, f"engine.gpus_per_worker: {gpus:g}"))
-        memory = int(min(memory, max(machine.get("memory", 0) for machine in machines) // 2))
+        memory = int(min(memory, *(machine.get("memory", 0) // 2 for machine in machines)))
         common: Any = (start, given)
         if len(ray.cloudpickle.dumps(common)) > SMALL:
             common = ray.put(common)
@@ -147,10 +147,17 @@ def _on_ray(
 def _next_there(name: str, folder: Path, common: tuple[Any, ...], shard: Any) -> Any:
     """Do a shard in a process of the cluster, which does many of a map.
 
-    It is no part of the task itself: Ray sends a task with copies of the globals that it names, and those of `_works` stay empty.
+    It must be a function of this module: Ray copies a nested one with the globals that it names, and such a `_works` stays empty.
+
+    Raises:
+        InputError: the shard's own, or the machine lacks the project's folder.
     """
     if name not in _works:
-        os.chdir(folder)
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            said = f"{error.strerror} on a machine of the cluster; allowed: a folder that all machines see at one path"
+            raise InputError(f"{folder}: {said}") from None
         _works.clear()
         _begin(name, *common)
     return _next(name, shard)
@@ -201,16 +208,20 @@ def _knock(address: str) -> None:
         OSError: it is not.
     """
     where = urlsplit(address if "//" in address else f"//{address}")
-    socket.create_connection((where.hostname or "", where.port or 6379), ANSWER).close()
+    try:
+        port = where.port or 6379
+    except ValueError:
+        raise InputError(f"engine.address: {address}: allowed: HOST:PORT with a port of 1 to 65535") from None
+    socket.create_connection((where.hostname or "", port), ANSWER).close()
 
 
 def run_together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine) -> Iterator[Any]:
     """Run `work(send, *given)` on all workers of a Ray cluster at once, as one torch process group; yield what they send.
 
-    When a worker or its machine goes away, Ray ends the others and starts all of them anew, so `work` goes on from what it saved. One
-    worker has as many threads as a stage on one machine has, several share the cluster's cores.
+    When a worker goes away, Ray ends the others and starts all of them anew, so `work` goes on from what it saved. On a cluster of
+    its own one worker has as many threads as a stage on one machine has; on another, the workers share its cores.
 
-    A process of its own speaks with the cluster: Ray ends it at times when the cluster goes away.
+    A process of its own speaks with the cluster, because Ray sometimes ends that process when the cluster goes away.
 
     Raises:
         InputError: a worker's own; a worker failed in another way; or the cluster cannot be reached, has too little room or went away.
@@ -231,8 +242,10 @@ def _together(work: Callable[..., None], given: tuple[Any, ...], plan: Engine) -
     with cluster(plan, max(plan.workers or 1, torch.get_num_threads())) as ray:
         from ray.train.torch import TorchTrainer
         from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        sent, folder = Queue(actor_options={"num_cpus": 0}), Path.cwd()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        sent, folder = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here}), Path.cwd()
         threads, options = _scaling(ray, plan)
 
         def each() -> None:
@@ -252,6 +265,8 @@ def _scaling(ray: Any, plan: Engine) -> tuple[int, dict[str, Any]]:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     machines, gpus = _machines(ray), plan.gpus_per_worker
+    if gpus % 1:
+        raise InputError(f"engine.gpus_per_worker: {gpus:g}; allowed: whole numbers, where a training runs on Ray")
     workers = plan.workers or max(1, _room(machines, 1, gpus) if gpus else len(machines))
     # The most threads of which there is room for all workers.
     choices = range(int(max((machine["CPU"] for machine in machines), default=0)), 0, -1)
@@ -274,6 +289,7 @@ def _sent_until_the_end(trainer: Any, sent: Any, head: str) -> Iterator[Any]:
 
     While it waits it asks whether the head is there, as `_taken` does.
     """
+    from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.util.queue import Empty
 
     ended: Future[Any] = Future()
@@ -291,10 +307,14 @@ def _sent_until_the_end(trainer: Any, sent: Any, head: str) -> Iterator[Any]:
         try:
             message = sent.get(timeout=0.5)
         except Empty:
-            if over:
+            if not over:
+                continue
+            try:
                 ended.result()
-                return
-            continue
+            except TrainingFailedError as error:
+                reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+                raise InputError(f"engine: the training failed on its workers: {reason}") from None
+            return
         if isinstance(message, InputError):
             raise message
         yield message
@@ -302,13 +322,14 @@ def _sent_until_the_end(trainer: Any, sent: Any, head: str) -> Iterator[Any]:
 
 @contextmanager
 def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
-    """Yield the module `ray`, connected to the cluster of `engine.address`; one that ends with the stage has so many cores.
+    """Yield the module `ray`, connected to the cluster of `engine.address`; one that ends with the block has so many cores.
 
     Raises:
         InputError: Ray is not installed, the cluster cannot be reached, or it goes away; or the error of a task, as it was raised there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would wait for all other processes of the machine
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # no GPU for a worker that asks for none
     try:
         import ray
     except ImportError:
@@ -319,7 +340,13 @@ def cluster(plan: Engine, cores: int | None) -> Iterator[Any]:
     try:
         if plan.address not in ("local", "auto"):  # Ray itself would wait for an hour.
             _knock(plan.address)
-        ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        try:
+            ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (
+            RuntimeError,
+            ValueError,
+        ) as error:  # another version of Ray or Python; this machine is not in the cluster
+            raise _failed(plan, str(error)) from None
         yield ray
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ray.exceptions.RayError):

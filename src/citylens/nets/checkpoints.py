@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from citylens.errors import InputError
@@ -50,9 +50,18 @@ def untrained(card: Card, seed: int = 0, dropout: float = 0.5) -> torch.nn.Modul
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors of any shape by name, and texts beside them."""
+    """Write tensors of any shape by name, and texts beside them.
+
+    Raises:
+        InputError: the disk is full, or refuses the file otherwise.
+    """
     with whole_file(path) as draft:
-        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, draft, dict(metadata))
+        try:
+            save_file(
+                {name: value.detach().contiguous().cpu() for name, value in tensors.items()}, draft, dict(metadata)
+            )
+        except SafetensorError as error:  # It is no OSError.
+            raise InputError(f"{path}: {error}; allowed: a disk with room for it") from None
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

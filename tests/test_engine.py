@@ -41,6 +41,7 @@ RAY = Engine("ray", 2, "local", 0)
 EVERYWHERE = [
     pytest.param(replace(LOCAL, workers=3), marks=pytest.mark.integration),
     replace(LOCAL, kind="processes", workers=2),
+    pytest.param(replace(RAY, workers=1), marks=pytest.mark.integration),
     pytest.param(replace(RAY, workers=3), marks=pytest.mark.integration),
 ]
 TRAIN: dict[str, Any] = {"epochs": 3, "padding": "same", "dropout": 0.0}
@@ -69,9 +70,21 @@ def nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[Any]:
+    """A cluster that works at one shard at a time."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"num_cpus": 1})
+    yield cluster
+    cluster.shutdown()
+
+
 def reachable(plan: Engine, request: pytest.FixtureRequest) -> Engine:
-    """The plan, on the cluster of `nodes` if it is one for Ray: stages that each start a cluster take long."""
-    return replace(plan, address=request.getfixturevalue("nodes").address) if plan.kind == "ray" else plan
+    """The plan, on a cluster that is there already if it is one for Ray: stages that each start a cluster take long."""
+    if plan.kind != "ray":
+        return plan
+    return replace(plan, address=request.getfixturevalue("one_core" if plan.workers == 1 else "nodes").address)
 
 
 def squares(factor: int) -> Callable[[int], int]:

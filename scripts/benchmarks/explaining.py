@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -113,6 +114,7 @@ def ray_rows() -> Iterator[Row]:
         path, settings = places.network("resnet18", RAY_SIZE), places.settings()
         given = (path, None, np.arange(ON_RAY) % 320, np.zeros(ON_RAY, np.int64), settings.explain)
         parts = shards(ON_RAY, settings.explain.batch_size)
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # as the engine sets them
         start = time.perf_counter()
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         cluster = time.perf_counter() - start

@@ -18,6 +18,7 @@ from typing import Any
 
 from citylens import options
 from citylens.errors import Incomparable, InputError
+from citylens.io import masking  # not later: an error may leave no memory for an import
 from citylens.nets.names import key
 from citylens.settings import parser
 from citylens.settings.schema import Settings
@@ -78,8 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explained(error: BaseException) -> tuple[int, str]:
     """Return exit status and message of an error that the user can act on; an empty message for any other."""
     if isinstance(error, InputError):
-        from citylens.io import masking
-
         return error.status, masking.masked(str(error))
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped; finished results are kept, and the same command continues"

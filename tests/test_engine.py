@@ -178,7 +178,7 @@ def place(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def settings(clone: Clone, plan: Engine) -> Settings:
     mapping = yaml.safe_load((clone.folder / "params.yaml").read_text())
-    mapping["explain"]["batch_size"] = 1
+    mapping["explain"] |= {"batch_size": 1, "checked": 2}
     mapping["segment"] |= {"segmenter": "onnx", "path": "models", "batch_size": 1, "probabilities": "top3"}
     mapping["segment"]["onnx"] |= {"size": 8, "offset": 1}
     return replace(parser.parse(mapping), engine=plan)

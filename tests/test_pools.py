@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from clones import wait_for
 
 from citylens.errors import InputError
-from citylens.io import pools
+from citylens.io import files, pools
 
 
 def late(path: Path) -> None:
@@ -53,7 +54,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_pools import named
-from citylens.io import pools
+from citylens.io import files, pools
 with pools.pool() as pool:
     pool.submit(pools.apart, named, Path(sys.argv[2]), 1 << 30, "time")
     pool.submit(named, Path(sys.argv[2]))
@@ -72,7 +73,7 @@ def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
 LIMITED = """
 import multiprocessing.synchronize, os, sys
 from pathlib import Path
-from citylens.io import pools
+from citylens.io import files, pools
 
 def refused(*_, **__):
     raise OSError(38, "Function not implemented")
@@ -92,3 +93,16 @@ def test_pools_work_with_a_long_tmpdir_and_without_semaphores(tmp_path: Path, la
     variables = os.environ | ({"TMPDIR": str(long)} if lacking == "tmp" else {})
     done = subprocess.run([sys.executable, "-c", LIMITED, lacking], capture_output=True, text=True, env=variables)
     assert (done.stdout, done.stderr) == ("[1, 2] b\n", "")
+
+
+def test_workers_that_need_scratch_space_at_one_time_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        arrays = list(threads.map(lambda _: files.scratch_array((3, 4), "int32"), range(200)))
+    for index, array in enumerate(arrays):
+        assert not array.any()
+        array[:] = 1 + index
+    assert [int(array.sum()) for array in arrays] == [12 * (1 + index) for index in range(200)]
+    assert list(Path(".citylens").iterdir()) == []

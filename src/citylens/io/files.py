@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,20 +122,26 @@ def reserved_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
         OSError: the disk has too little space.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with path.open("r+b") as file:
+        _reserve(file.fileno(), path.stat().st_size)
     return array
 
 
+def _reserve(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+
+
 def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return an array of zeros in a file without a name, which ends with the array; where memory is short, its pages leave memory."""
+    """Return an array of zeros in a file without a name, which ends with the array; where memory is short, its pages leave memory.
+
+    Raises:
+        OSError: the disk has too little space.
+    """
     Path(".citylens").mkdir(exist_ok=True)
-    path = _draft(Path(".citylens/scratch.npy"))
-    try:
-        return np.asarray(reserved_array(path, shape, dtype))
-    finally:
-        path.unlink(missing_ok=True)
+    with TemporaryFile(dir=".citylens") as file:
+        _reserve(file.fileno(), math.prod(shape) * np.dtype(dtype).itemsize)
+        return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
 
 
 def open_array(path: Path | str) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -15,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import shard_work
 import yaml
 from clones import Clone, wait_for
 from test_segment import network
@@ -87,54 +86,23 @@ def reachable(plan: Engine, request: pytest.FixtureRequest) -> Engine:
     return replace(plan, address=request.getfixturevalue("one_core" if plan.workers == 1 else "nodes").address)
 
 
-def squares(factor: int) -> Callable[[int], int]:
-    """Return a function of a shard that fails for 13."""
-
-    def square(shard: int) -> int:
-        if shard == 13:
-            raise InputError(f"{factor}.png: damaged")
-        return factor * shard * shard
-
-    return square
-
-
-def failing() -> Callable[[int], int]:
-    raise InputError("masks.npy: no such file")
-
-
-def dying(folder: Path) -> Callable[[int], int]:
-    """Return a function whose process is killed in shard 3, once."""
-
-    def work(shard: int) -> int:
-        if shard == 3 and not (folder / "died").exists():
-            (folder / "died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return shard
-
-    return work
-
-
 @pytest.mark.parametrize("plan", [LOCAL, *EVERYWHERE[:2], EVERYWHERE[-1]])
 def test_results_come_in_the_order_of_shards_and_errors_as_they_were_raised(
     plan: Engine, request: pytest.FixtureRequest
 ) -> None:
     plan = reachable(plan, request)
-    assert list(engine.map_shards(squares, (2,), range(12), plan)) == [2 * shard**2 for shard in range(12)]
+    assert list(engine.map_shards(shard_work.squares, (2,), range(12), plan)) == [2 * shard**2 for shard in range(12)]
     with pytest.raises(InputError, match=r"^3\.png: damaged$"):
-        list(engine.map_shards(squares, (3,), range(10, 20), plan))
+        list(engine.map_shards(shard_work.squares, (3,), range(10, 20), plan))
     with pytest.raises(InputError, match=r"^masks\.npy: no such file$"):
-        list(engine.map_shards(failing, (), range(3), plan))
-
-
-def counting(folder: Path) -> Callable[[int], int]:
-    """Leave a file in the folder, and return a function of a shard."""
-    (folder / f"{os.getpid()} {time.monotonic_ns()}").touch()
-    return lambda shard: shard
+        list(engine.map_shards(shard_work.failing, (), range(3), plan))
 
 
 @pytest.mark.parametrize("plan", [LOCAL, EVERYWHERE[1], EVERYWHERE[-1]])
 def test_each_worker_opens_its_inputs_once(plan: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    assert list(engine.map_shards(counting, (tmp_path,), range(40), reachable(plan, request))) == list(range(40))
+    assert list(engine.map_shards(shard_work.counting, (tmp_path,), range(40), reachable(plan, request))) == list(
+        range(40)
+    )
     opened = [path.name.split()[0] for path in tmp_path.iterdir()]
     assert len(opened) == len(set(opened)) <= (plan.workers or 1)
 
@@ -153,7 +121,7 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"a worker process was killed, .* there were 2; allowed: fewer, by engine\.workers"
     ):
-        list(engine.map_shards(dying, (tmp_path,), range(8), plan))
+        list(engine.map_shards(shard_work.dying, (tmp_path,), range(8), plan))
 
 
 def test_memory_limits_the_workers() -> None:
@@ -303,7 +271,7 @@ def test_a_full_object_store_costs_nothing(
     try:
         assert other.stdout and other.stdout.readline() == "full\n"
         made(explain, settings(place, plan), alone)
-        for shard, found in enumerate(engine.map_shards(large, (), range(14), plan)):
+        for shard, found in enumerate(engine.map_shards(shard_work.large, (), range(14), plan)):
             assert found.nbytes == 40 << 20
             assert (found == shard).all()
     finally:
@@ -321,7 +289,7 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(initialize_head=True, head_node_args=ROOM | {"num_cpus": 2})
     try:
         with pytest.raises(InputError, match=r"^engine\.address: .*: .*disk (is|are) full; the same command goes on"):
-            list(engine.map_shards(large, (), range(14), replace(RAY, address=cluster.address)))
+            list(engine.map_shards(shard_work.large, (), range(14), replace(RAY, address=cluster.address)))
     finally:
         cluster.shutdown()
 
@@ -342,11 +310,6 @@ def test_a_damaged_image_is_named_as_on_one_machine(
             prepare.run(settings(clone, plan))
         said.append(str(error.value))
     assert said[0] == said[1]
-
-
-def large() -> Callable[[int], np.ndarray]:
-    """Return a function whose results together are larger than the cluster's object store."""
-    return lambda shard: np.full(40 << 20, shard, np.uint8)
 
 
 def trained(clone: Clone, plan: Engine, monkeypatch: pytest.MonkeyPatch, on_epoch: Any = None) -> tuple[bytes, Any]:
@@ -406,25 +369,18 @@ def test_two_workers_train_together_and_go_on_when_one_is_killed(
     assert made.read_bytes() == weights
 
 
-def slow() -> Callable[[int], int]:
-    def work(shard: int) -> int:
-        time.sleep(0.5)
-        return shard
-
-    return work
-
-
 HEAD_GOES = """
 import sys
 from dataclasses import replace
 from ray.cluster_utils import Cluster
+import shard_work
 import test_engine
 from citylens import engine
 from citylens.errors import InputError
 
 cluster = Cluster(initialize_head=True, head_node_args=test_engine.ROOM | {"num_cpus": 2})
 try:
-    for result in engine.map_shards(test_engine.slow, (), range(600), replace(test_engine.RAY, address=cluster.address)):
+    for result in engine.map_shards(shard_work.slow, (), range(600), replace(test_engine.RAY, address=cluster.address)):
         if result == 2:
             cluster.head_node.kill_gcs_server()
 except InputError as error:
@@ -492,7 +448,7 @@ def test_what_a_cluster_has_no_room_for_is_said(place: Clone, nodes: Any, monkey
     """Ray itself would wait for ever."""
     monkeypatch.chdir(place.folder)
     with pytest.raises(InputError, match=r"^engine\.gpus_per_worker: 1: .* its machines: 3 cores, 0 GPUs$"):
-        list(engine.map_shards(squares, (2,), range(3), Engine("ray", 2, nodes.address, 1), network=True))
+        list(engine.map_shards(shard_work.squares, (2,), range(3), Engine("ray", 2, nodes.address, 1), network=True))
     with pytest.raises(InputError, match=r"^engine\.gpus_per_worker: 0\.5; allowed: whole numbers"):
         train.run(settings(place, Engine("ray", 1, nodes.address, 0.5)), *ONE)
     for plan in (Engine("ray", 9, nodes.address, 0), Engine("ray", 1, nodes.address, 1)):
@@ -505,9 +461,9 @@ def test_what_a_cluster_has_no_room_for_is_said(place: Clone, nodes: Any, monkey
 @pytest.mark.parametrize("address", ["HEAD:abc", "HEAD:70000"])
 def test_an_address_that_is_none_is_said(address: str) -> None:
     with pytest.raises(InputError, match=rf"engine\.address: {address}: allowed: HOST:PORT with a port of 1 to 65535"):
-        list(engine.map_shards(squares, (2,), range(3), replace(RAY, address=address)))
+        list(engine.map_shards(shard_work.squares, (2,), range(3), replace(RAY, address=address)))
 
 
 def test_a_cluster_that_is_not_there_is_said() -> None:
     with pytest.raises(InputError, match=r"engine\.address: 127\.0\.0\.1:9: .*goes on with a cluster that works"):
-        list(engine.map_shards(squares, (2,), range(3), replace(RAY, address="127.0.0.1:9")))
+        list(engine.map_shards(shard_work.squares, (2,), range(3), replace(RAY, address="127.0.0.1:9")))

@@ -54,7 +54,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_pools import named
-from citylens.io import files, pools
+from citylens.io import pools
 with pools.pool() as pool:
     pool.submit(pools.apart, named, Path(sys.argv[2]), 1 << 30, "time")
     pool.submit(named, Path(sys.argv[2]))
@@ -73,7 +73,7 @@ def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
 LIMITED = """
 import multiprocessing.synchronize, os, sys
 from pathlib import Path
-from citylens.io import files, pools
+from citylens.io import pools
 
 def refused(*_, **__):
     raise OSError(38, "Function not implemented")

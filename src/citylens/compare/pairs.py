@@ -24,7 +24,7 @@ ON_GRID = {"masks": ("residual_grid", "swapped"), "untrained": ("untrained", "un
 
 def means(
     images: pd.DataFrame,
-    indexes: Mapping[str, pd.DataFrame],
+    dead: Mapping[str, NDArray[np.int64]],
     values: Mapping[tuple[str, str], dict[str, NDArray[np.float64]]],
     on_grid: Mapping[tuple[str, str], Mapping[str, NDArray[np.float64]]],
 ) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def means(
 
     Args:
         images: city, spot of each test image.
-        indexes: dead, of each trained network's masks.
+        dead: by trained network, (N,), whether each mask is dead, 0 or 1.
         values: by pair, each (N,): see `residual.values`, and rank_correlation, Spearman's of the masks on the grid.
         on_grid: by pair, each (N,): the columns of ON_GRID.
 
@@ -45,7 +45,7 @@ def means(
     """
     rows = []
     for (first, second), own in values.items():
-        dead = (indexes[first]["dead"] | indexes[second]["dead"]).to_numpy()
+        either = dead[first] | dead[second]
         grid, swapped, plain, plain_swapped = (
             on_grid[first, second][name] for names in ON_GRID.values() for name in names
         )
@@ -56,8 +56,8 @@ def means(
             "kind": residual.kind(split_key(first), split_key(second)),
         }
         row |= {"residual": own["residual"].mean(), "low": max(low, 0.0), "high": min(high, 1.0)}
-        row |= {"residual_alive": own["residual"][dead == 0].mean() if not dead.all() else np.nan}
-        row |= {"images": len(images), "dead": int(dead.sum()), "residual_grid": grid.mean()}
+        row |= {"residual_alive": own["residual"][either == 0].mean() if not either.all() else np.nan}
+        row |= {"images": len(images), "dead": int(either.sum()), "residual_grid": grid.mean()}
         row |= {"swapped": swapped.mean()} | _kappa(grid, swapped, images)
         row |= {
             name: np.nanmean(own[name]) if np.isfinite(own[name]).any() else np.nan for name in ("least", "most", "iou")

@@ -8,7 +8,6 @@ number.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import combinations, product
 from pathlib import Path
@@ -29,7 +28,7 @@ from citylens.stats.swaps import swapper
 
 EXPLAINED, REPORTS = Path("data/explain"), Path("reports/compare")
 SHARD = 128  # images
-COLUMNS = ["id", "city", "spot", "heading", "dead"]
+IMAGE = ["id", "city", "spot", "heading"]
 KINDS = tuple(pairs.ON_GRID)
 Grids = dict[str, dict[str, np.ndarray]]
 
@@ -37,31 +36,31 @@ Grids = dict[str, dict[str, np.ndarray]]
 def run(settings: Settings) -> None:
     """Compute AR of every two trained networks."""
     names = [key(*trained) for trained in settings.study.trained]
-    indexes = {name: files.read_table(EXPLAINED / name / "index.csv", COLUMNS) for name in names}
-    images = next(iter(indexes.values()))
+    images = files.read_table(EXPLAINED / names[0] / "index.csv", IMAGE)[IMAGE]
+    dead = {name: files.read_table(EXPLAINED / name / "index.csv", ["dead"])["dead"].to_numpy() for name in names}
     values, grids = _values(names, len(images), settings)
     on_grid = _on_grid(grids, *_swaps(images, settings.compare.swaps), settings)
     for pair, own in values.items():
         own["swapped"] = on_grid[pair]["swapped"]
-    table = pairs.means(images, indexes, values, on_grid)
+    table = pairs.means(images, dead, values, on_grid)
     with files.growing_table("data/compare/residuals.parquet") as append:
         for (first, second), own in values.items():
-            dead = indexes[first]["dead"] | indexes[second]["dead"]
-            append(images[["id", "city", "spot"]].assign(first=first, second=second, **own, dead=dead))
+            pair = images[["id", "city", "spot"]].assign(first=first, second=second, **own)
+            append(pair.assign(dead=dead[first] | dead[second]))
     table2 = _table2(table, settings.study)
 
     files.write_table(REPORTS / "all_pairs.csv", table)
     files.write_table(REPORTS / "residual.csv", table2)
     files.write_json(REPORTS / "tests.json", pairs.tests(table, grids, settings.study.trained))
-    dead = {name: int(index["dead"].sum()) for name, index in indexes.items()}
-    files.write_json(REPORTS / "scores.json", _scores(table, table2) | {"dead": dead})
+    counts = {name: int(own.sum()) for name, own in dead.items()}
+    files.write_json(REPORTS / "scores.json", _scores(table, table2) | {"dead": counts})
 
 
 def _values(
     names: list[str], images: int, settings: Settings
 ) -> tuple[dict[tuple[str, str], dict[str, np.ndarray]], Grids]:
     """Return what is computed of each pair's masks at full size, each (N,), by pair; and all masks on the grid."""
-    values = defaultdict[Any, dict[str, Any]](dict)
+    values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     grids = {kind: {name: files.scratch_array((images, masks.GRID**2), "float32") for name in names} for kind in KINDS}
     for part, (own, cells) in _mapped("compare", _comparing, (names, settings), images, settings):
         _fill(values, own, part, images)
@@ -74,7 +73,7 @@ def _on_grid(
     grids: Grids, swaps: list[np.ndarray], places: np.ndarray, settings: Settings
 ) -> dict[tuple[str, str], dict[str, np.ndarray]]:
     """Return AR of each pair's masks on the grid and after swaps, before and after training, each (N,), by pair."""
-    values = defaultdict[Any, dict[str, Any]](dict)
+    values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for part, own in _mapped("compare: chance", _swapping, (grids, swaps, places), len(places), settings):
         _fill(values, own, part, len(places))
     return values
@@ -90,11 +89,14 @@ def _mapped(
             advance(part.stop - part.start)
 
 
-def _fill(values: dict[Any, dict[str, Any]], own: dict[Any, dict[str, np.ndarray]], part: slice, images: int) -> None:
+def _fill(values: dict[Any, Any], own: dict[Any, dict[str, np.ndarray]], part: slice, images: int) -> None:
     """Put a shard's values of each pair into the arrays of all images."""
     for pair, measures in own.items():
+        if pair not in values:
+            of_all = files.scratch_array((len(measures), images), "float64")
+            values[pair] = dict(zip(measures, of_all, strict=True))
         for name, found in measures.items():
-            values[pair].setdefault(name, np.zeros(images))[part] = found
+            values[pair][name][part] = found
 
 
 def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[Any, Any]]:

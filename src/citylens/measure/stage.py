@@ -35,9 +35,11 @@ EQUAL_AREA = 0.2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a worker reads: per network the index and both arrays of maps; the labels; the packed images, and the test images' places."""
+    """What a worker reads: the test images; per network its answers and both arrays of maps; labels; packed images, and the rows of the
+    test images among them."""
 
-    indexes: dict[str, pd.DataFrame]
+    images: pd.DataFrame
+    answers: dict[str, pd.DataFrame]
     maps: dict[str, np.ndarray]
     untrained: dict[str, np.ndarray]
     labels: np.ndarray
@@ -47,14 +49,13 @@ class Inputs:
 
 def run(settings: Settings) -> None:
     """Compute R of every trained network."""
-    names, indexes = _names(), _indexes(settings)
-    images = next(iter(indexes.values()))
+    names, (images, answers) = _names(), _indexes(settings)
     size, swaps = files.open_array(SEGMENTED / "labels.npy").shape[1], settings.measure.swaps
-    found = tables.Found.empty(indexes, size, swaps, {name: _cells(len(images)) for name in indexes})
+    found = tables.Found.empty(images, answers, size, swaps, files.scratch_array)
     with files.growing_table("data/measure/pixels.parquet") as append:
         for part in _mapped("measure", _counting, (settings,), len(images), settings):
             found.add(part)
-            append(part.counted.assign(object=part.counted["label"].map(names)).drop(columns="spot"))
+            append(part.counted.assign(object=part.counted["label"].map(names)).drop(columns="image"))
     swapped = _swapped(images, swaps)
     for sums in _mapped("measure: chance", _swapping, (found.cover, swapped), len(images), settings):
         found.add_swaps(sums)
@@ -64,10 +65,6 @@ def run(settings: Settings) -> None:
     files.write_table(REPORTS / "thresholds.csv", tables.over_thresholds(found, names))
     files.write_table(REPORTS / "reference.csv", tables.references(found, names))
     files.write_json(REPORTS / "scores.json", tables.scores(found, table))
-
-
-def _cells(images: int) -> np.ndarray:
-    return files.scratch_array((images, masks.GRID**2), "float32")
 
 
 def _mapped(
@@ -80,19 +77,23 @@ def _mapped(
             advance(part.stop - part.start)
 
 
-def _indexes(settings: Settings) -> dict[str, pd.DataFrame]:
-    columns = ["id", "city", "spot", "heading", "predicted", "dead"]
-    keys = [key(*trained) for trained in settings.study.trained]
-    return {name: files.read_table(EXPLAINED / name / "index.csv", columns) for name in keys}
+def _indexes(settings: Settings) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return id, city, spot and heading of the test images; per network, whether masks are dead and answers right, as 0 or 1."""
+    columns, answers = ["id", "city", "spot", "heading"], {}
+    for name in [key(*trained) for trained in settings.study.trained]:
+        index = files.read_table(EXPLAINED / name / "index.csv", [*columns, "predicted", "dead"])
+        answers[name] = index[["dead"]].assign(right=(index["predicted"] == index["city"]).astype(int))
+    return index[columns], answers
 
 
 def _inputs(settings: Settings) -> Inputs:
-    indexes = _indexes(settings)
+    images, answers = _indexes(settings)
     split = files.read_table(PREPARED / "index.csv", ["split"])["split"]
     return Inputs(
-        indexes,
-        {name: files.open_array(EXPLAINED / name / "masks.npy") for name in indexes},
-        {name: files.open_array(EXPLAINED / name / "untrained.npy") for name in indexes},
+        images,
+        answers,
+        {name: files.open_array(EXPLAINED / name / "masks.npy") for name in answers},
+        {name: files.open_array(EXPLAINED / name / "untrained.npy") for name in answers},
         files.open_array(SEGMENTED / "labels.npy"),
         files.open_array(PREPARED / "images.npy"),
         np.flatnonzero(split == "test"),
@@ -111,20 +112,20 @@ def _counting(settings: Settings) -> Callable[[slice], tables.Part]:
     centre = reference_masks.ranks(reference_masks.nearness(size)[None])
 
     def count(part: slice) -> tables.Part:
-        labels = given.labels[part]
+        labels, cities = given.labels[part], given.images["city"][part].to_numpy()
         edges = reference_masks.ranks(reference_masks.edges(given.pixels[given.rows[part]]))
         cover, thresholds, rows = {}, {}, []
-        for name, index in given.indexes.items():
+        for name, answers in given.answers.items():
             weighted = masks.normalise(given.maps[name][part], size, settings.explain.normalise)
             plain = masks.normalise(given.untrained[name][part], size, settings.explain.normalise)
             regions = _regions(weighted, plain, edges, centre, settings.measure)
             cover[name] = masks.cells(regions["inside"])
-            for city in index["city"][part].unique():
-                own = (index["city"][part] == city).to_numpy()
+            for city in np.unique(cities):
+                own = cities == city
                 thresholds[city, name] = object_ratio.count_thresholds(
                     labels[own], weighted[own], settings.measure.explained
                 )
-            rows.append(_rows(name, index[part], labels, regions, weighted))
+            rows.append(_rows(name, given.images[part].join(answers), labels, regions, weighted))
         return tables.Part(part, cover, thresholds, pd.concat(rows, ignore_index=True))
 
     return count
@@ -133,7 +134,7 @@ def _counting(settings: Settings) -> Callable[[slice], tables.Part]:
 def _swapping(cover: dict[str, np.ndarray], swapped: tables.Swapped) -> Callable[[slice], tables.SwapSums]:
     """Return a function that sums, over a shard, what the explanations of other images cover of its objects."""
     labels = files.open_array(SEGMENTED / "labels.npy")
-    expected = {name: _cells(len(own)) for name, own in cover.items()}
+    expected = {name: files.scratch_array(own.shape, "float32") for name, own in cover.items()}
     for name, own in cover.items():
         chance.expected_cells(own, swapped.cities, swapped.spots, swapped.headings, expected[name])
 
@@ -159,14 +160,13 @@ def _regions(
 
 
 def _rows(
-    name: str, index: pd.DataFrame, labels: np.ndarray, regions: dict[str, np.ndarray], weighted: np.ndarray
+    name: str, images: pd.DataFrame, labels: np.ndarray, regions: dict[str, np.ndarray], weighted: np.ndarray
 ) -> pd.DataFrame:
     """Return one row per image and object in it, with the object's pixels in the image and in each region."""
     counts = object_ratio.count_regions(labels, regions)
     image, label = np.nonzero(counts["total"])
-    rows = index.iloc[image].reset_index(drop=True)
-    table = rows[["id", "city", "spot", "dead"]].assign(
-        right=(rows["predicted"] == rows["city"]).astype(int),
+    rows = images.iloc[image][["id", "city", "dead", "right"]]
+    table = rows.reset_index(names="image").assign(
         label=label,
         soft=object_ratio.sum_weights(labels, weighted)[image, label],
         by_chance=counts["total"][image, label] * regions["inside"].mean(axis=(1, 2))[image],
@@ -176,11 +176,11 @@ def _rows(
     return table.assign(**columns, network=network, seed=seed)
 
 
-def _swapped(index: pd.DataFrame, swaps: int) -> tables.Swapped:
+def _swapped(images: pd.DataFrame, swaps: int) -> tables.Swapped:
     generator = np.random.default_rng(0)
-    columns = index["city"].to_numpy(), index["spot"].astype(str).to_numpy(), index["heading"].to_numpy(float)
+    columns = images["city"].to_numpy(), images["spot"].astype(str).to_numpy(), images["heading"].to_numpy(float)
     draw = swapper(*columns)
-    rows = files.scratch_array((swaps, len(index)), "int32")
+    rows = files.scratch_array((swaps, len(images)), "int32")
     for row in rows:
         row[:] = draw(generator)
     return tables.Swapped(*columns, rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.stats import false_discovery_control
 
 from citylens.measure import chance, object_ratio
 from citylens.nets.label_maps import OBJECTS
+from citylens.nets.masks import GRID
 from citylens.nets.names import key, split_key
 from citylens.settings.schema import Measure
 from citylens.stats.intervals import ratio_interval
@@ -44,7 +46,7 @@ class Part:
         images: the shard.
         cover: per trained network (n, 256), the cells' shares inside the explanations.
         thresholds: per city and trained network (151, 10), the pixels of each object above each threshold.
-        counted: one row per image, network and object in the image.
+        counted: one row per image, network and object in the image; `image` is the image's row among all.
     """
 
     images: slice
@@ -68,6 +70,23 @@ class SwapSums:
     drawn: dict[str, NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class SpotSums:
+    """Pixels of each object by spot, for the intervals.
+
+    Args:
+        of_image: (N,) the number of each image's spot.
+        cities: (spots,) the city of each spot.
+        shown: (spots, 151), the objects' pixels, the same for all networks.
+        inside: per trained network (spots, 151), those inside the explanations.
+    """
+
+    of_image: NDArray[np.int64]
+    cities: NDArray[np.object_]
+    shown: NDArray[np.int64]
+    inside: dict[str, NDArray[np.int64]]
+
+
 @dataclass
 class Found:
     """Sums over the shards so far.
@@ -77,33 +96,51 @@ class Found:
         size: side of the images, in pixels.
         cover: per trained network (N, 256), the cells' shares inside the explanations.
         swaps: see `SwapSums`.
+        spots: see `SpotSums`.
         thresholds: per city and trained network (151, 10), the pixels of each object above each threshold.
         sums: per city, network, seed and label: all that is counted.
-        by_spot: `inside` and `total` per spot as well, one table per shard.
     """
 
     images: pd.DataFrame
     size: int
     cover: dict[str, NDArray[np.float32]]
     swaps: SwapSums
+    spots: SpotSums
     thresholds: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
     sums: pd.DataFrame = field(default_factory=pd.DataFrame)
-    by_spot: list[pd.DataFrame] = field(default_factory=list)
 
     @classmethod
     def empty(
-        cls, indexes: Mapping[str, pd.DataFrame], size: int, swaps: int, cover: dict[str, NDArray[np.float32]]
+        cls,
+        images: pd.DataFrame,
+        answers: Mapping[str, pd.DataFrame],
+        size: int,
+        swaps: int,
+        zeros: Callable[[tuple[int, ...], str], NDArray[Any]],
     ) -> Found:
-        """Return no sums yet, for the test images in each trained network's index; `cover` is filled shard by shard."""
-        images = []
-        for name, index in indexes.items():
+        """Return no sums yet.
+
+        Args:
+            images: city and spot of each test image.
+            answers: per trained network, whether each image's mask is dead, 0 or 1.
+            size: side of the images, in pixels.
+            swaps: their number.
+            zeros: makes the arrays that grow with the images, of a shape and dtype.
+        """
+        counts = []
+        for name, own in answers.items():
             network, seed = split_key(name)
-            own = index.assign(network=network, seed=seed).groupby(TRAINED, as_index=False)["dead"]
-            images.append(own.agg(images="size", dead="sum"))
-        counts = pd.concat(images, ignore_index=True)
-        groups = counts["city"].nunique() * (OBJECTS + 1)
-        inside, drawn = ({name: np.zeros((rows, groups)) for name in indexes} for rows in (2, swaps))
-        return cls(counts, size, cover, SwapSums(np.zeros(groups), inside, drawn))
+            table = pd.DataFrame({"city": images["city"], "network": network, "seed": seed, "dead": own["dead"]})
+            counts.append(table.groupby(TRAINED, as_index=False)["dead"].agg(images="size", dead="sum"))
+        spots = images.groupby(["city", "spot"])
+        cities = spots["city"].first().to_numpy(object)
+        shown, *each = (zeros((len(cities), OBJECTS + 1), "int64") for _ in range(1 + len(answers)))
+        in_spots = SpotSums(spots.ngroup().to_numpy(), cities, shown, dict(zip(answers, each, strict=True)))
+        groups = images["city"].nunique() * (OBJECTS + 1)
+        inside, drawn = ({name: np.zeros((rows, groups)) for name in answers} for rows in (2, swaps))
+        cover = {name: zeros((len(images), GRID**2), "float32") for name in answers}
+        in_swaps = SwapSums(np.zeros(groups), inside, drawn)
+        return cls(pd.concat(counts, ignore_index=True), size, cover, in_swaps, in_spots)
 
     def add(self, part: Part) -> None:
         """Add what was counted in a shard."""
@@ -117,7 +154,9 @@ class Found:
         table = counted.assign(**parts, images_with=1)
         sums = table.groupby(OBJECT)[SUMMED].sum()
         self.sums = pd.concat([self.sums, sums]).groupby(level=OBJECT).sum() if len(self.sums) else sums
-        self.by_spot.append(table.groupby([*OBJECT, "spot"], as_index=False)[["inside", "total"]].sum())
+        for (network, seed), own in counted.groupby(TRAINED[1:]):
+            _add_at(self.spots.inside[key(network, seed)], self.spots.of_image, own, "inside")
+        _add_at(self.spots.shown, self.spots.of_image, counted.drop_duplicates(["image", "label"]), "total")
 
     def add_swaps(self, sums: SwapSums) -> None:
         """Add a shard's areas after swaps."""
@@ -125,6 +164,10 @@ class Found:
         for name in sums.inside:
             self.swaps.inside[name][:] += sums.inside[name]
             self.swaps.drawn[name][:] += sums.drawn[name]
+
+
+def _add_at(sums: NDArray[np.int64], spot_of: NDArray[np.int64], counted: pd.DataFrame, column: str) -> None:
+    np.add.at(sums, (spot_of[counted["image"]], counted["label"].to_numpy()), counted[column].to_numpy())
 
 
 def ratios(found: Found, names: Mapping[int, str], plan: Measure) -> pd.DataFrame:
@@ -162,17 +205,16 @@ def _adjusted(p: pd.Series) -> pd.Series:
 
 
 def _intervals(found: Found) -> pd.DataFrame:
-    rows, by_spot = [], pd.concat(found.by_spot).groupby([*OBJECT, "spot"], as_index=False).sum()
-    for trained, own in by_spot.groupby(TRAINED):
-        wide = own.pivot(index="spot", columns="label", values=["inside", "total"]).fillna(0)
-        low, high = ratio_interval(wide["inside"].to_numpy(), wide["total"].to_numpy(), [trained[0]] * len(wide))
-        labels = wide["inside"].columns
-        rows.append(
-            pd.DataFrame({"label": labels, "low": low.clip(0, 1), "high": high.clip(0, 1)}).assign(
-                **dict(zip(TRAINED, trained, strict=True))
-            )
-        )
-    return pd.concat(rows, ignore_index=True)
+    tables = []
+    for city, (name, inside) in product(np.unique(found.spots.cities), found.spots.inside.items()):
+        own = found.spots.cities == city
+        shown = found.spots.shown[own]
+        labels = np.flatnonzero(shown.any(axis=0))
+        low, high = ratio_interval(inside[own][:, labels], shown[:, labels], found.spots.cities[own])
+        network, seed = split_key(name)
+        columns = {"city": city, "network": network, "seed": seed, "label": labels}
+        tables.append(pd.DataFrame(columns | {"low": low.clip(0, 1), "high": high.clip(0, 1)}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def swap_sums(

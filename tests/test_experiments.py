@@ -19,16 +19,15 @@ UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits"}
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The smallest study, run once in the workspace, and two experiments run by two workers."""
-    changes = ("study.networks=[simpler]", "report.thumbnail_network=simpler", "acquire.render.spots=5")
-    clone = Clone(tmp_path_factory.mktemp("experiments") / "study", "smoke", *changes)
-    as_someone = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+def study(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A study of one network, run and committed, and two experiments run by two workers. It starts from one of two networks."""
+    clone = finished.copy(tmp_path_factory.mktemp("experiments") / "study")
+    clone.run("citylens", "use", "smoke", "study.networks=[simpler]", "report.thumbnail_network=simpler")
+    clone.reproduce()
     for setting in (("user.name", "test"), ("user.email", "test@example.org")):
         clone.run("git", "config", *setting)
-    clone.reproduce()
     clone.run("git", "add", "-A")
-    clone.run(*as_someone, "commit", "-qm", "results")
+    clone.run("git", "commit", "-qm", "results")
     for name, rate in RATES.items():
         clone.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.learning_rate={rate}")
     try:

@@ -71,7 +71,7 @@ def test_what_fails_first_comes_first(settings: Settings) -> None:
     assert list(counts.values()) == sorted(counts.values())
     assert counts["t-SNE no longer shows all masks"] == pytest.approx(500)  # 100 of a fifth
     assert counts["the manifest"] == pytest.approx(1_000_000)
-    assert counts["the tables of `measure` and `compare` fill the memory"] == pytest.approx(5_000_000)
+    assert counts["what `measure` and `compare` keep of each image fills the memory"] == pytest.approx(5_000_000)
     assert counts["the search for near-copies takes a day"] == pytest.approx((86_400 / 3e-6) ** 0.5)
 
 

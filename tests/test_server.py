@@ -38,6 +38,7 @@ def study(team: servers.Team, finished: Clone, tmp_path_factory: pytest.TempPath
     clone = finished.copy(tmp_path_factory.mktemp("served") / "study", without=())
     there = {"CITYLENS_TRACKING": team.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # a busy machine is no outage
     clone.run("dvc", "repro", "--force", "--single-item", LIVE, **there)
+    assert clone.outputs() == finished.outputs()
     made = clone.run("citylens", "sync", **there)
     assert LIVE in made and "explain@simpler-0" in made  # the training's own run was completed
     assert "sync: 0 run(s) made" in clone.run("citylens", "sync", **there)

@@ -125,7 +125,7 @@ def limits(known: Mapping[str, Any], settings: Settings, machines: Machines, fre
         ),
         Limit(
             machines.memory / max(_grown(known, settings).values()),
-            "the tables of `measure` and `compare` fill the memory",
+            "what `measure` and `compare` keep of each image fills the memory",
             "a smaller share of test images in prepare.shares; more memory",
         ),
         Limit(

@@ -55,13 +55,12 @@ numeric: export OMP_NUM_THREADS := 1
 numeric: $(INSTALLED)
 	pytest $(foreach part,training grad_cam science mask_checks streetscenes,tests/test_$(part).py)
 
-# Tests on real servers wait for a part of their time, so three run at a time on two cores.
 integration: $(INSTALLED)
-	pytest --numprocesses=3 -m integration $(ONLY)
+	pytest -m integration $(ONLY)
 
 # Both in one run, where long and short tests share what they set up.
 all-tests: $(INSTALLED)
-	pytest --numprocesses=3 -m "integration or not integration" $(ONLY)
+	pytest -m "integration or not integration" $(ONLY)
 
 fuzz: $(INSTALLED)
 	FUZZ_SECONDS=$(SECONDS) pytest tests/test_fuzz.py

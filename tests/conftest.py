@@ -16,12 +16,12 @@ from clones import Clone
 LONG = ("study", "gate_study", "engine", "experiments", "faults", "real_data", "remotes", "server")
 
 os.environ.pop("CITYLENS_TRACKING", None)  # what tests make is nothing for a team's server
-# Two or three tests run at a time. With more threads than cores, those of torch wait in a loop: a study then takes twice the time.
+# Two tests run at a time. With more threads than cores, those of torch wait in a loop: a study then takes twice the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, then with those of many tests; the processes take files in this order."""
+    """Begin with the files that take longest, then with those of many tests; two processes take files in this order."""
     tests = Counter(item.path for item in items)
 
     def rank(item: pytest.Item) -> tuple[int, int, Path]:

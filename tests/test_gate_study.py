@@ -18,6 +18,7 @@ import yaml
 from clones import Clone
 
 from citylens import cli
+from citylens.acquire import stage as acquire
 from citylens.compare import residual
 from citylens.compare import stage as compare
 from citylens.explain import grad_cam
@@ -26,12 +27,15 @@ from citylens.io import files, md5s
 from citylens.measure import stage as measure
 from citylens.nets import checkpoints
 from citylens.nets.names import key
+from citylens.prepare import stage as prepare
 from citylens.report import metrics
 from citylens.report.inputs import read_results
+from citylens.segment import stage as segment
 from citylens.settings import parser
 from citylens.settings.schema import Settings
 from citylens.train import stage as train
 from citylens.train import training
+from citylens.validate import stage as validate
 
 pytestmark = pytest.mark.integration
 
@@ -66,12 +70,9 @@ IDENTITY = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The study, run and committed."""
-    clone = Clone(tmp_path_factory.mktemp("gate"), "smoke")
-    (clone.folder / "worlds/clear.yaml").write_text(WORLD)
-    clone.run("citylens", "use", "smoke", *STUDY)
-    clone.reproduce()
+def base(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The smoke study, run by DVC and committed."""
+    clone = finished.copy(tmp_path_factory.mktemp("gate") / "study")
     clone.run("git", "add", "-A")
     clone.run(*IDENTITY, "commit", "-qm", "base")
     return clone
@@ -152,11 +153,19 @@ def settings(**changes: dict[str, Any]) -> Settings:
 
 def make(plan: Settings, first: str = "train") -> None:
     """Run the stages from the first that a change touches to `compare`, and record the networks as DVC does."""
+    if first == "acquire":
+        acquire.run(plan)
+        validate.run(plan, "images")
+        prepare.run(plan)
+        validate.run(plan, "splits")
+        segment.run(plan)
     for network, seed in plan.study.trained:
-        if first == "train":
+        if first in ("acquire", "train"):
             train.run(plan, network, seed)
         if first != "measure":
             explain.run(plan, network, seed)
+    if first == "acquire":
+        validate.run(plan, "results")
     measure.run(plan)
     compare.run(plan)
     keys = [key(*trained) for trained in plan.study.trained]
@@ -174,17 +183,19 @@ def make(plan: Settings, first: str = "train") -> None:
 
 
 @pytest.fixture(scope="module")
-def made(base: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study's results, committed as the base of a folder without code."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a study in which networks learn, committed as the base of a folder without code."""
     folder = tmp_path_factory.mktemp("made")
-    for name in ("data", "models", "reports"):
-        shutil.copytree(base.folder / name, folder / name, ignore=shutil.ignore_patterns("acquire"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        shutil.copytree(configured.ROOT / "suites", "suites")
+        Path("worlds").mkdir()
+        Path("worlds/clear.yaml").write_text(WORLD)
         Path("params.yaml").write_text(configured.text("smoke"))
         Path("dvc.yaml").write_text("stages: {}\n")
         Path(".gitignore").write_text("/data\n/models\n.citylens\n")
-        make(settings(), "measure")
+        make(settings(), "acquire")
+        shutil.rmtree("data/acquire")
         for command in (["init", "-q"], ["add", "-A"], [*IDENTITY[1:], "commit", "-qm", "base"]):
             subprocess.run(["git", *command], check=True)
     return folder

@@ -69,71 +69,6 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 IDENTITY = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
 
 
-@pytest.fixture(scope="module")
-def base(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The smoke study, run by DVC and committed."""
-    clone = finished.copy(tmp_path_factory.mktemp("gate") / "study")
-    clone.run("git", "add", "-A")
-    clone.run(*IDENTITY, "commit", "-qm", "base")
-    return clone
-
-
-@pytest.fixture
-def study(base: Clone) -> Clone:
-    """The study as it was committed, results and all."""
-    base.run("git", "checkout", "--quiet", ".")
-    base.run("git", "clean", "--quiet", "--force", "-d", "reports")
-    base.run("dvc", "checkout", "--force", "--quiet")
-    return base
-
-
-def edit(clone: Clone, path: str, old: str, new: str) -> None:
-    file = clone.folder / path
-    text = file.read_text()
-    assert text.count(old) == 1
-    file.write_text(text.replace(old, new))
-
-
-def gate(clone: Clone, status: int) -> dict[str, str]:
-    """Verdict by metric and row."""
-    printed = clone.run(
-        "citylens", "gate", "--base", "HEAD", "--output", "gate.json", "--format", "json", status=status
-    )
-    print(printed)
-    said = json.loads((clone.folder / "gate.json").read_text())
-    assert said["doubts"] == [] and said["status"] == status
-    return {f"{row['metric']} {row['row']}".strip(): row["verdict"] for row in said["rows"]}
-
-
-def test_nothing_changed(study: Clone) -> None:
-    assert set(gate(study, 0).values()) == {"ok"}
-
-
-def test_a_docstring_and_other_formatting_are_green(study: Clone) -> None:
-    edit(study, "src/citylens/compare/stage.py", '"""compare: compute how far', '"""compare: say how far')
-    edit(study, "src/citylens/measure/object_ratio.py", "where=total > 0)\n", "where=(\n        total > 0\n    ))\n")
-    study.reproduce()
-    assert set(gate(study, 0).values()) == {"ok"}
-
-
-def test_images_rendered_on_another_processor_are_the_same_data(study: Clone) -> None:
-    older = {"OPENCV_CPU_DISABLE": "AVX2,AVX512-SKX", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
-    before = study.outputs()["data/prepare"]
-    study.run("dvc", "repro", "--force", "--single-item", "acquire", **older)
-    study.run("dvc", "repro", "--single-item", "prepare")
-    if study.outputs()["data/prepare"] == before:
-        pytest.skip("this processor renders the same without these instructions")
-    study.run("dvc", "commit", "--force")  # as if all else had come out the same
-    assert set(gate(study, 0).values()) == {"ok"}
-    assert "as rendered on another processor" in study.run("citylens", "gate", "--base", "HEAD")
-
-
-def test_code_that_has_not_run_yet_is_not_passed(study: Clone) -> None:
-    edit(study, "src/citylens/measure/object_ratio.py", "where=total > 0)\n", "where=total > 9)\n")
-    printed = study.run("citylens", "gate", "--base", "HEAD", status=2)
-    assert "STALE: measure ran with another src/citylens/measure;" in printed
-
-
 # Regressions in this process, without DVC: as many as a test run has time for.
 
 
@@ -327,3 +262,71 @@ def test_other_seeds_are_green(again: None, capsys: pytest.CaptureFixture[str]) 
     make(settings(study={"seeds": [2, 3]}))
     status, _ = judged(capsys)
     assert status == 0
+
+
+# The commands, on a study that DVC ran.
+
+
+@pytest.fixture(scope="module")
+def base(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The smoke study, run by DVC and committed."""
+    clone = finished.copy(tmp_path_factory.mktemp("gate") / "study")
+    clone.run("git", "add", "-A")
+    clone.run(*IDENTITY, "commit", "-qm", "base")
+    return clone
+
+
+@pytest.fixture
+def study(base: Clone) -> Clone:
+    """The study as it was committed, results and all."""
+    base.run("git", "checkout", "--quiet", ".")
+    base.run("git", "clean", "--quiet", "--force", "-d", "reports")
+    base.run("dvc", "checkout", "--force", "--quiet")
+    return base
+
+
+def edit(clone: Clone, path: str, old: str, new: str) -> None:
+    file = clone.folder / path
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def gate(clone: Clone, status: int) -> dict[str, str]:
+    """Verdict by metric and row."""
+    printed = clone.run(
+        "citylens", "gate", "--base", "HEAD", "--output", "gate.json", "--format", "json", status=status
+    )
+    print(printed)
+    said = json.loads((clone.folder / "gate.json").read_text())
+    assert said["doubts"] == [] and said["status"] == status
+    return {f"{row['metric']} {row['row']}".strip(): row["verdict"] for row in said["rows"]}
+
+
+def test_nothing_changed(study: Clone) -> None:
+    assert set(gate(study, 0).values()) == {"ok"}
+
+
+def test_a_docstring_and_other_formatting_are_green(study: Clone) -> None:
+    edit(study, "src/citylens/compare/stage.py", '"""compare: compute how far', '"""compare: say how far')
+    edit(study, "src/citylens/measure/object_ratio.py", "where=total > 0)\n", "where=(\n        total > 0\n    ))\n")
+    study.reproduce()
+    assert set(gate(study, 0).values()) == {"ok"}
+
+
+def test_images_rendered_on_another_processor_are_the_same_data(study: Clone) -> None:
+    older = {"OPENCV_CPU_DISABLE": "AVX2,AVX512-SKX", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
+    before = study.outputs()["data/prepare"]
+    study.run("dvc", "repro", "--force", "--single-item", "acquire", **older)
+    study.run("dvc", "repro", "--single-item", "prepare")
+    if study.outputs()["data/prepare"] == before:
+        pytest.skip("this processor renders the same without these instructions")
+    study.run("dvc", "commit", "--force")  # as if all else had come out the same
+    assert set(gate(study, 0).values()) == {"ok"}
+    assert "as rendered on another processor" in study.run("citylens", "gate", "--base", "HEAD")
+
+
+def test_code_that_has_not_run_yet_is_not_passed(study: Clone) -> None:
+    edit(study, "src/citylens/measure/object_ratio.py", "where=total > 0)\n", "where=total > 9)\n")
+    printed = study.run("citylens", "gate", "--base", "HEAD", status=2)
+    assert "STALE: measure ran with another src/citylens/measure;" in printed

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clones import Clone
 
-# All but `gate_study` begin with what `study` sets up, so it comes second.
+# `gate_study` begins with tests that need nothing of what `study` sets up, so it comes second.
 LONG = ("study", "gate_study", "engine", "experiments", "faults", "real_data", "remotes", "server")
 
 os.environ.pop("CITYLENS_TRACKING", None)  # what tests make is nothing for a team's server

@@ -20,7 +20,7 @@ UNTOUCHED = {"prepare", "segment", "validate_images", "validate_splits"}
 
 @pytest.fixture(scope="module")
 def study(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A study of one network, run and committed, and two experiments run by two workers. It starts from one of two networks."""
+    """A study of one network, made from the finished one of two and committed, and two experiments run by two workers."""
     clone = finished.copy(tmp_path_factory.mktemp("experiments") / "study")
     clone.run("citylens", "use", "smoke", "study.networks=[simpler]", "report.thumbnail_network=simpler")
     clone.reproduce()

@@ -31,6 +31,7 @@ SHARD = 128  # images
 IMAGE = ["id", "city", "spot", "heading"]
 KINDS = tuple(pairs.ON_GRID)
 Grids = dict[str, dict[str, np.ndarray]]
+Values = dict[tuple[str, str], dict[str, np.ndarray]]
 
 
 def run(settings: Settings) -> None:
@@ -56,11 +57,9 @@ def run(settings: Settings) -> None:
     files.write_json(REPORTS / "scores.json", _scores(table, table2) | {"dead": counts})
 
 
-def _values(
-    names: list[str], images: int, settings: Settings
-) -> tuple[dict[tuple[str, str], dict[str, np.ndarray]], Grids]:
+def _values(names: list[str], images: int, settings: Settings) -> tuple[Values, Grids]:
     """Return what is computed of each pair's masks at full size, each (N,), by pair; and all masks on the grid."""
-    values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    values: Values = {}
     grids = {kind: {name: files.scratch_array((images, masks.GRID**2), "float32") for name in names} for kind in KINDS}
     for part, (own, cells) in _mapped("compare", _comparing, (names, settings), images, settings):
         _fill(values, own, part, images)
@@ -69,11 +68,9 @@ def _values(
     return values, grids
 
 
-def _on_grid(
-    grids: Grids, swaps: list[np.ndarray], places: np.ndarray, settings: Settings
-) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+def _on_grid(grids: Grids, swaps: list[np.ndarray], places: np.ndarray, settings: Settings) -> Values:
     """Return AR of each pair's masks on the grid and after swaps, before and after training, each (N,), by pair."""
-    values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    values: Values = {}
     for part, own in _mapped("compare: chance", _swapping, (grids, swaps, places), len(places), settings):
         _fill(values, own, part, len(places))
     return values
@@ -89,7 +86,7 @@ def _mapped(
             advance(part.stop - part.start)
 
 
-def _fill(values: dict[Any, Any], own: dict[Any, dict[str, np.ndarray]], part: slice, images: int) -> None:
+def _fill(values: Values, own: Values, part: slice, images: int) -> None:
     """Put a shard's values of each pair into the arrays of all images."""
     for pair, measures in own.items():
         if pair not in values:
@@ -120,13 +117,11 @@ def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[
     return compared
 
 
-def _swapping(
-    grids: Grids, swaps: list[np.ndarray], places: np.ndarray
-) -> Callable[[slice], dict[tuple[str, str], dict[str, np.ndarray]]]:
+def _swapping(grids: Grids, swaps: list[np.ndarray], places: np.ndarray) -> Callable[[slice], Values]:
     """Return a function from a shard to what `_on_grid` returns of it."""
 
     def swapped(part: slice) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-        found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        found: Values = {}
         for first, second in combinations(grids["masks"], 2):
             own: dict[str, np.ndarray] = {}
             for kind, (alone, exchanged) in pairs.ON_GRID.items():

@@ -35,8 +35,7 @@ EQUAL_AREA = 0.2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a worker reads: the test images; per network its answers and both arrays of maps; labels; packed images, and the rows of the
-    test images among them."""
+    """What a worker reads. `pixels` are all images, `rows` those of the test images among them; `answers` and maps are by network."""
 
     images: pd.DataFrame
     answers: dict[str, pd.DataFrame]

@@ -428,7 +428,8 @@ def test_a_training_whose_head_is_gone_says_so_and_goes_on(
     epochs: list[int] = []
     monkeypatch.chdir(clone.folder)
     train.run(settings(clone, LOCAL), *ONE, lambda epoch, values: epochs.append(epoch))
-    assert epochs == list(range(done + 1, 31))
+    # The worker that the head has left may train some more epochs before it sees that this run has begun.
+    assert epochs == list(range(epochs[0], 31)) and epochs[0] > done
 
 
 def broken(send: Callable[[Any], None]) -> None:

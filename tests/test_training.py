@@ -84,6 +84,24 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(prepared: Path, network:
     assert not Path(f".citylens/train/{network}-0").exists()
 
 
+def test_of_two_processes_that_train_one_network_the_later_goes_on(prepared: Path) -> None:
+    """So it is when a cluster loses its head: its workers live on for a while, beside those of the next run."""
+    plan = configured()
+    train.run(plan, "simpler", 0)
+    undisturbed = weights()
+    seen: list[int] = []
+
+    def another(epoch: int, values: dict[str, float]) -> None:
+        if epoch == 2:
+            train.run(plan, "simpler", 0, lambda epoch, values: seen.append(epoch))
+
+    with pytest.raises(InputError, match=r"^simpler-0: another process has begun to train it"):
+        train.run(plan, "simpler", 0, another)
+    assert seen == [2, 3], "the later goes on from the state that was saved"
+    assert weights() == undisturbed
+    assert not Path(".citylens/train/simpler-0").exists()
+
+
 def test_a_state_of_other_settings_is_not_taken_up(prepared: Path) -> None:
     with pytest.raises(Stopped):
         train.run(configured(), "simpler", 0, stop_at_three)

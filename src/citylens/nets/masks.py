@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 GRID = 16  # cells per side, the same for networks whose maps differ in size
 
@@ -68,6 +67,8 @@ def ranks(maps: NDArray[np.floating]) -> NDArray[np.float64]:
 
     The product of two maps' ranks is Spearman's correlation.
     """
+    from scipy.stats import rankdata  # here, because it takes a second to load, and most stages rank nothing
+
     ranked = np.asarray(rankdata(maps.reshape(len(maps), -1), axis=1), np.float64)
     ranked -= ranked.mean(axis=1, keepdims=True)
     length = np.linalg.norm(ranked, axis=1, keepdims=True)

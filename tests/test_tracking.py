@@ -283,7 +283,7 @@ def test_two_machines_that_sync_to_one_server_make_each_run_once(here, tmp_path,
             for clone in clones
         ]
         said = [process.communicate() for process in started]
-        assert [process.returncode for process in started] == [0, 0], said
+        assert [process.returncode for process in started] == [0, 0], "\n".join(error for _, error in said)
         assert "train@simple-0 was logged twice; the younger run is deleted" in said[0][1] + said[1][1]
         monkeypatch.chdir(clones[0])
         monkeypatch.setenv("CITYLENS_TRACKING", address)
@@ -355,6 +355,17 @@ def test_a_version_that_two_machines_registered_is_one_and_has_its_network(here,
     third = log()
     assert register() == [("3", f"models:/{first}"), ("4", f"models:/{third}")]
     client.delete_logged_model(third)
+    fourth, fifth = log(), log()
+    with pytest.MonkeyPatch.context() as patch:  # the other machine deletes the model between look and creation
+
+        def gone(*args, **how):
+            patch.undo()
+            client.delete_logged_model(fourth)
+            return create(*args, **how)
+
+        patch.setattr(client, "create_model_version", gone)
+        assert register() == [("3", f"models:/{first}"), ("5", f"models:/{fifth}")]
+    client.delete_logged_model(fifth)
     client.delete_registered_model("twins")
 
 

@@ -30,10 +30,13 @@ class Row:
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Return the median seconds of each way, after one turn that does not count."""
+    """Return the median seconds of each way, after one turn that does not count.
+
+    Every other turn goes backwards, because a way is slower just after one that filled the processor's caches.
+    """
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
-        for name, way in ways.items():
+        for name, way in reversed(ways.items()) if turn % 2 else ways.items():
             start = time.perf_counter()
             way()
             if turn:

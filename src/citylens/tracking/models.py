@@ -29,7 +29,7 @@ NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "o
 WEIGHTS = "citylens.weights.md5"
 VERSIONS = "mlflow.modelVersions"
 TRIES = 3
-"""How often a version is asked for."""
+"""How often a network is registered, at most."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 CROWNED = "citylens.crowned"
 """The tag of a version that is or was champion."""
@@ -125,54 +125,60 @@ def _holding(experiment: Experiment, weights_md5: str) -> list[Any]:
 def register(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[str, Any]) -> None:
     """Make the logged model with these weights a version of the registered model, once; it may become the challenger.
 
-    Two machines may do so at once: a server numbers versions, the first one stays, and its twins are deleted.
+    Two machines may do so at once: a server numbers versions, the first one stays, and its twins are deleted. A step fails where the
+    other machine has just deleted what it names, or where the server's database locks; then all is looked at again.
     """
+    from mlflow.exceptions import MlflowException
+
     client = experiment.client
     with stores.made_once():
         client.create_registered_model(name, description=f"{name.rpartition('-')[2]}: one version per trained network.")
-    there = registered(client, name, weights_md5)
-    while there is None:
-        found = _holding(experiment, weights_md5)
-        if not found:
-            print(
-                f"tracking: no run holds the network of {name} {weights_md5}; `citylens sync` logs it", file=sys.stderr
-            )
-            return
-        model = found[0]
-        described = {WEIGHTS: weights_md5} | _source_tags(client, model.source_run_id)
-        described |= {key: str(value) for key, value in tags.items()}
-        text = f"{tags['citylens.key']}, test accuracy {tags['citylens.accuracy']:.1%}; its run names data, code and settings."
-        _make_version(client, name, model, described, text)
-        there = _only(client, name, weights_md5)
-        if there is None:  # The model went meanwhile, with the younger of two runs.
-            continue
-        # MLflow's pages find a logged model's versions by this tag; its client writes it in `register_model` alone.
-        others = [one for one in json.loads(model.tags.get(VERSIONS, "[]")) if one["name"] != name]
-        versions = json.dumps([*others, {"name": name, "version": there.version}])
-        client.set_logged_model_tags(_model_of(there), {VERSIONS: versions})
-    challenge(client, there)
-
-
-def _make_version(client: MlflowClient, name: str, model: Any, tags: dict[str, str], description: str) -> None:
-    """Make a logged model a version. A server fails where two machines do so at once and its database locks; try a few times."""
-    from mlflow.exceptions import MlflowException
-
     for left in reversed(range(TRIES)):
         try:
-            client.create_model_version(
-                name,
-                f"models:/{model.model_id}",
-                model.source_run_id,
-                tags=tags,
-                model_id=model.model_id,
-                description=description,
-            )
+            there = registered(client, name, weights_md5) or _made(experiment, name, weights_md5, tags)
+            if there:
+                _name_version(client, there)
+                challenge(client, there)
         except MlflowException:
             if not left:
                 raise
             time.sleep(1)
         else:
             return
+
+
+def _made(experiment: Experiment, name: str, weights_md5: str, tags: Mapping[str, Any]) -> ModelVersion | None:
+    """Make a version; return the first one with these weights, or None where no run holds them."""
+    client, there = experiment.client, None
+    while there is None:  # The model may go meanwhile, with the younger of two runs.
+        found = _holding(experiment, weights_md5)
+        if not found:
+            print(
+                f"tracking: no run holds the network of {name} {weights_md5}; `citylens sync` logs it", file=sys.stderr
+            )
+            return None
+        model = found[0]
+        client.create_model_version(
+            name,
+            f"models:/{model.model_id}",
+            model.source_run_id,
+            tags={WEIGHTS: weights_md5}
+            | _source_tags(client, model.source_run_id)
+            | {key: str(value) for key, value in tags.items()},
+            model_id=model.model_id,
+            description=f"{tags['citylens.key']}, test accuracy {tags['citylens.accuracy']:.1%}; its run names data, code and settings.",
+        )
+        there = _only(client, name, weights_md5)
+    return there
+
+
+def _name_version(client: MlflowClient, version: ModelVersion) -> None:
+    """Name the version at its logged model. MLflow's pages need this tag; its client writes it in `register_model` alone."""
+    model = client.get_logged_model(_model_of(version))
+    named, own = json.loads(model.tags.get(VERSIONS, "[]")), {"name": version.name, "version": version.version}
+    if own not in named:
+        others = [one for one in named if one["name"] != version.name]
+        client.set_logged_model_tags(model.model_id, {VERSIONS: json.dumps([*others, own])})
 
 
 def registered(client: MlflowClient, name: str, weights_md5: str) -> ModelVersion | None:

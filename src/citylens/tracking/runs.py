@@ -130,8 +130,9 @@ def delete_twin(experiment: Experiment, twin: MlflowRun, kept: str) -> None:
     from mlflow.exceptions import MlflowException
 
     for child in experiment.client.search_runs([experiment.id], f"tags.`{PARENT}` = '{twin.info.run_id}'"):
-        experiment.client.set_tag(child.info.run_id, PARENT, kept)
-    with contextlib.suppress(MlflowException):  # The other machine may have deleted them.
+        with contextlib.suppress(MlflowException):  # The other machine may have deleted it.
+            experiment.client.set_tag(child.info.run_id, PARENT, kept)
+    with contextlib.suppress(MlflowException):
         for output in twin.outputs.model_outputs if twin.outputs else []:
             experiment.client.delete_logged_model(output.model_id)
         experiment.client.delete_run(twin.info.run_id)

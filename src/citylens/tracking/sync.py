@@ -125,13 +125,14 @@ def _make(experiment: Experiment, entry: Entry, study: Entry | None, splits: Map
         runs.write_results(run, entry.name, logged, splits)
         if stage == STUDY:
             run.params(read_optional_yaml("params.yaml") or {})
+        # Before the end: after it, the other machine may delete this run.
+        if study and parent and parent != (now := _run_of(experiment, study)):
+            run.tags({runs.PARENT: now})
         runs.write_origin(run, entry)
     except BaseException:
         run.end("FAILED")
         raise
     run.end("FINISHED")
-    if study and parent and parent != (now := _run_of(experiment, study)):
-        run.tags({runs.PARENT: now})
     return _run_of(experiment, entry) == run.id
 
 

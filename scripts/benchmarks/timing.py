@@ -32,7 +32,7 @@ class Row:
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
     """Return the median seconds of each way, after one turn that does not count.
 
-    Every other turn goes backwards, because a way is slower just after one that filled the processor's caches.
+    Every other turn goes backwards, because a way may be slower after another: training was, after the loop over ImageFolder.
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):

@@ -76,8 +76,8 @@ def _table(found: dict[str, dict]) -> str:
     machines = sorted({part["machine"] for part in found.values()})
     heads = ["what", "against", "bar", "measured", "met", "note"]
     return (
-        "# Benchmarks\n\n`make bench` writes this page. Ratios are of medians of five turns in one run, unless the note says else.\n"
-        "docs/performance.md says what they mean.\n\nMeasured on: "
+        "# Benchmarks\n\n`make bench` writes this page; docs/performance.md says what it means. A ratio is the median of the\n"
+        "ratios of six turns, in `explain` of ten, with the quartiles in brackets, unless the note says else.\n\nMeasured on: "
         + "; ".join(machines)
         + "\n\n"
         + tabulate(rows, heads, tablefmt="github")

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from timing import Row, medians
+from timing import Row, medians, turns
 
 
 def rows() -> Iterator[Row]:
     """Measure `dvc repro` beside `dvc status`, and `citylens --help` beside Python."""
-    took = medians({name: _runs(*name.split()) for name in ("dvc repro", "dvc status", "citylens --help")})
-    python = medians({"python": _runs(sys.executable, "-c", "pass")})["python"]
+    took = medians(turns({name: _runs(*name.split()) for name in ("dvc repro", "dvc status", "citylens --help")}))
+    python = medians(turns({"python": _runs(sys.executable, "-c", "pass")}))["python"]
     idle, start = took["dvc repro"] - took["dvc status"], took["citylens --help"] - python
     yield Row(
         "`dvc repro` with nothing to do",

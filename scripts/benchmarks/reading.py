@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import places
 from PIL import Image
-from timing import Row, medians
+from timing import Row, medians, ratio, turns
 
 from citylens.acquire import stage as acquire
 from citylens.engine import map_shards
@@ -41,19 +41,20 @@ def rows() -> Iterator[Row]:
             return lambda: list(map_shards(prepare._resizing, given, parts, engine))
 
         pil = {"PIL": lambda: list(pool.map(resized_by_pil, [str(Path.cwd() / path) for path in paths], chunksize=32))}
-        took = medians(pil | {decode: ours(decode) for decode in ("whole", "reduced")})
+        took = turns(pil | {decode: ours(decode) for decode in ("whole", "reduced")})
+    seconds = medians(took)
     for decode in ("reduced", "whole"):
-        ratio = took["PIL"] / took[decode]
+        faster, figure = ratio(took, "PIL", decode)
         note = "the default, which drops nothing before resizing" if decode == "whole" else ""
         yield Row(
             f"prepare, 640 x 480 to 224, decode: {decode}",
             "PIL (decode, bilinear resize), one process per core",
             "1.5 times",
-            f"{ratio:.2f} ({IMAGES / took[decode]:.0f} images/s)",
-            ratio >= 1.5,
+            f"{figure}; {IMAGES / seconds[decode]:.0f} images/s",
+            faster >= 1.5,
             note,
-            ({"stage": f"prepare {decode}", "seconds": took[decode] / IMAGES},),
-            took,
+            ({"stage": f"prepare {decode}", "seconds": seconds[decode] / IMAGES},),
+            seconds,
         )
     yield from _other_rows()
 
@@ -64,7 +65,7 @@ def _other_rows() -> Iterator[Row]:
         places.folder_of_jpegs(project, IMAGES, WIDTH, HEIGHT)
         settings = places.settings()
         plan = replace(settings.acquire, source="folder", path="jpegs")
-        seconds = medians({"acquire": lambda: acquire.run(replace(settings, acquire=plan))})["acquire"] / IMAGES
+        seconds = medians(turns({"acquire": lambda: acquire.run(replace(settings, acquire=plan))}))["acquire"] / IMAGES
         manifest = files.read_table("data/acquire/manifest.csv")
     memory = float(manifest.memory_usage(deep=True).sum()) / IMAGES
     cost = {"stage": "acquire", "seconds": seconds, "memory": memory}
@@ -73,7 +74,7 @@ def _other_rows() -> Iterator[Row]:
     generator = np.random.default_rng(0)
     codes = generator.integers(0, 1 << 64, HASHES, np.uint64, endpoint=False)
     splits, every = np.arange(HASHES) % 3, np.arange(HASHES)
-    took = medians({"pairs": lambda: near_copies.neighbours(codes, splits, every)})["pairs"]
+    took = medians(turns({"pairs": lambda: near_copies.neighbours(codes, splits, every)}))["pairs"]
     cost = {"stage": "near-copies", "seconds": took / HASHES**2}
     figure = f"{took:.1f} s; the time grows with the square"
     yield Row(f"near-copies among {HASHES:,} images", "", "", figure, None, costs=(cost,))
@@ -114,17 +115,18 @@ def segment_rows() -> Iterator[Row]:
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 list(threads.map(lambda one: session.run(None, one), inputs))
 
-        took = medians({"segment": ours, "bare": bare})
-    share = took["bare"] / took["segment"]
+        took = turns({"segment": ours, "bare": bare})
+    share, figure = ratio(took, "bare", "segment", ".1%")
+    seconds = medians(took)
     yield Row(
         what,
         against,
         bar,
-        f"{share:.0%} ({LABELLED / took['segment']:.1f} images/s)",
+        f"{figure}; {LABELLED / seconds['segment']:.1f} images/s",
         share >= 0.9,
         plan.onnx.model,
-        seconds=took,
-        costs=({"stage": "segment", "seconds": took["segment"] / LABELLED},),
+        seconds=seconds,
+        costs=({"stage": "segment", "seconds": seconds["segment"] / LABELLED},),
     )
 
 

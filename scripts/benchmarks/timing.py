@@ -1,14 +1,15 @@
-"""Times of two or more ways to do one thing: they take turns in one run, and their medians are compared."""
+"""Times of two or more ways to do one thing: they take turns in one run, and are compared turn by turn."""
 
 from __future__ import annotations
 
+import operator
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-REPEATS = 5
+REPEATS = 6
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Row:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Return the median seconds of each way, after one turn that does not count.
+def turns(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
+    """Return the seconds of each way in each turn, after one turn that does not count.
 
     Every other turn goes backwards, because a way may be slower after another: training was, after the loop over ImageFolder.
     """
@@ -41,4 +42,18 @@ def medians(ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS) ->
             way()
             if turn:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(own) for name, own in times.items()}
+    return times
+
+
+def medians(took: Mapping[str, list[float]]) -> dict[str, float]:
+    """Return the median seconds of each way."""
+    return {name: statistics.median(own) for name, own in took.items()}
+
+
+def ratio(took: Mapping[str, list[float]], way: str, other: str, form: str = ".2f") -> tuple[float, str]:
+    """Return the median over the turns of a way's seconds divided by the other's, and a text of it with the quartiles.
+
+    The two ways of a turn follow each other, so what slows the machine down for a while slows both.
+    """
+    low, middle, high = statistics.quantiles(map(operator.truediv, took[way], took[other]), n=4, method="inclusive")
+    return middle, f"{middle:{form}} ({low:{form}} to {high:{form}})"

@@ -120,7 +120,7 @@ def _comparing(names: list[str], settings: Settings) -> Callable[[slice], tuple[
 def _swapping(grids: Grids, swaps: list[np.ndarray], places: np.ndarray) -> Callable[[slice], Values]:
     """Return a function from a shard to what `_on_grid` returns of it."""
 
-    def swapped(part: slice) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    def swapped(part: slice) -> Values:
         found: Values = {}
         for first, second in combinations(grids["masks"], 2):
             own: dict[str, np.ndarray] = {}

@@ -29,7 +29,7 @@ NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "o
 WEIGHTS = "citylens.weights.md5"
 VERSIONS = "mlflow.modelVersions"
 TRIES = 3
-"""How often a network is registered, at most."""
+"""How often registering is tried, at most."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 CROWNED = "citylens.crowned"
 """The tag of a version that is or was champion."""

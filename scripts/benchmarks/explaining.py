@@ -21,7 +21,8 @@ from citylens.nets.names import NETWORKS
 from citylens.nets.shards import shards
 from citylens.settings.schema import Engine
 
-SIZE, BATCH, IMAGES, TURNS = 224, 16, 64, 10
+SIZE, BATCH, TURNS = 224, 16, 10
+IMAGES = BATCH * max(4, os.cpu_count() or 1)  # a batch or more for each core
 ON_RAY, RAY_SIZE = 5000, 97
 
 
@@ -79,14 +80,15 @@ def _ways(path: Path) -> dict[str, Callable[[], object]]:
     )  # opens the network once, as a stage does
 
     def batches() -> Iterator[torch.Tensor]:
-        return (networks.to_input(torch.from_numpy(pixels[part]), card.mean, card.std) for part in parts)
+        for part in parts:
+            yield networks.to_input(torch.from_numpy(pixels[part]).to(networks.device()), card.mean, card.std)
 
     ready = list(batches())
 
     def forward() -> None:
         with torch.inference_mode():
             for batch in ready:
-                model(batch)
+                model(batch).cpu()  # a GPU has then ended its work
 
     def ours() -> None:
         list(map_shards(lambda: explained, (), parts, settings.engine, network=True))
@@ -98,13 +100,13 @@ def _ways(path: Path) -> dict[str, Callable[[], object]]:
 
     def captum() -> None:
         for batch in batches():
-            LayerGradCam(model, layer).attribute(batch, target=0)
+            LayerGradCam(model, layer).attribute(batch, target=0).cpu()
 
     return {"explain": ours, "forward": forward, "pytorch-grad-cam": grad_cam, "Captum": captum}
 
 
 def _target(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the last convolution (after its ReLU, which the other tools cannot take where it works in place), or ResNet's last block."""
+    """Return the last convolution without its ReLU, which works in place and stops the other tools, or ResNet's last block."""
     if hasattr(model, "layer4"):
         return model.layer4[-1]
     return [module for module in model.features if isinstance(module, torch.nn.Conv2d)][-1]

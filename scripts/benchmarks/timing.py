@@ -53,7 +53,7 @@ def medians(took: Mapping[str, list[float]]) -> dict[str, float]:
 def ratio(took: Mapping[str, list[float]], way: str, other: str, form: str = ".2f") -> tuple[float, str]:
     """Return the median over the turns of a way's seconds divided by the other's, and a text of it with the quartiles.
 
-    The two ways of a turn follow each other, so what slows the machine down for a while slows both.
+    The ways of a turn are measured within a short time, so what slows the machine down for a while slows all of them.
     """
     low, middle, high = statistics.quantiles(map(operator.truediv, took[way], took[other]), n=4, method="inclusive")
     return middle, f"{middle:{form}} ({low:{form}} to {high:{form}})"

@@ -338,16 +338,16 @@ def test_a_remote_that_is_down(study: Clone, copy: Clone, tmp_path: Path) -> Non
 
 
 def test_memory_that_runs_out_is_said(copy: Clone) -> None:
-    """The address space ends below what training needs, even with half a batch."""
+    """The address space ends below what training needs, even with half a batch. Whatever asks for memory first, one line says so."""
     forget(copy, "train@resnet18-0")
     limited = [sys.executable, "-c", LIMITED, "train", "resnet18", "0"]
-    printed = copy.run(*limited, status=1, CITYLENS_TRACKING="off")
+    printed = copy.run(*limited, status=1, CITYLENS_TRACKING="off", OMP_NUM_THREADS="1")
     assert "out of memory" in printed
 
 
 LIMITED = """
 import resource, sys
-import torch
+import pyarrow.pandas_compat, torch, torchvision
 import citylens.cli, citylens.tracking.live, citylens.train.stage, citylens.versions.edits
 torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True).zero_grad()  # imports the rest of torch
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

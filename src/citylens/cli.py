@@ -30,6 +30,7 @@ DISK = (
 )
 """A disk that is full, broken or away, a limit of files, a mount in the place of an output: nothing that a traceback explains."""
 MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")  # in torch's own errors
+PRIMITIVE = "could not create a primitive"  # all that torch says where memory runs out within oneDNN
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "true",
@@ -85,7 +86,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
     reason = ""
     if isinstance(error, OSError) and error.errno in DISK:
         reason = f"{error.strerror}: {error.filename or 'while writing'}"
-    elif isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY):
+    elif isinstance(error, MemoryError) or str(error) == PRIMITIVE or any(text in str(error) for text in MEMORY):
         reason = "out of memory"
     return 1, reason and f"{reason}; no half-written file is left, and the same command continues"
 
